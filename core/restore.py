@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Between stored samples and physical values, both ways, without bias."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pellucid.core.lazy import np
+
+if TYPE_CHECKING:
+    from pellucid.core.types import Array, Description, Region
+
+
+def physical(stored: Array, description: Description, region: Region) -> Array:
+    """Return ``stored * slope + inter`` as float32 (complex64 for complex samples).
+
+    Products are formed in float64 where slope or intercept are not trivial.
+    """
+    out = np.complex64 if np.iscomplexobj(stored) else np.float32
+    slope, inter = _along(description.slope, region), _along(description.inter, region)
+    if np.all(slope == 1) and np.all(inter == 0):
+        return stored.astype(out, copy=False)
+    return (stored.astype(np.result_type(stored.dtype, np.float64)) * slope + inter).astype(out)
+
+
+def stored(values: Array, description: Description, region: Region) -> tuple[Array, int]:
+    """Return physical values in the stored type of ``description`` and how many were clipped.
+
+    Integers: (v - inter) / slope in float64, rounded half to even, clipped to the type's range.
+    """
+    dtype = np.dtype(description.dtype)
+    slope, inter = _along(description.slope, region), _along(description.inter, region)
+    if np.any(slope != 1) or np.any(inter != 0):
+        values = (values.astype(np.result_type(values.dtype, np.float64)) - inter) / slope
+    if dtype.kind not in "iu":
+        return values.astype(dtype, copy=False), 0
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    rounded = np.rint(values.astype(np.float64))
+    # float64 cannot hold the largest 64-bit integers: compare before the cast, cast inside the range
+    below, above = rounded < low, rounded > high
+    inside = np.where(below | above | ~np.isfinite(rounded), 0, rounded).astype(dtype)
+    inside[below], inside[above] = low, high
+    return inside, int(below.sum() + above.sum())
+
+
+def valid(stored: Array, description: Description) -> Array | None:
+    """Return where samples are valid (finite and not nodata), or None where all are."""
+    ok = np.isfinite(stored) if stored.dtype.kind in "fc" else None
+    if description.nodata is not None:
+        hit = np.isnan(stored) if np.isnan(description.nodata) else stored == description.nodata
+        ok = ~hit if ok is None else ok & ~hit
+    return None if ok is None or bool(ok.all()) else ok
+
+
+def _along(value: Any, region: Region) -> Any:
+    """Cut a per-series vector to the region's last axis."""
+    value = np.asarray(value, dtype=np.float64)
+    return value if value.ndim == 0 else value[region[-1]]
