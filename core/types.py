@@ -148,6 +148,7 @@ class FormatTraits:
     writes: tuple[Literal["splice", "compose"], ...] = ("splice", "compose")
     integers: Literal["same", "float32"] = "same"
     keeps: str = ""  # one line for docs: what travels, and the allowed differences
+    fallback: str = ""  # suffix of the default output where the format itself is not written
     pipe: bool = False  # can be read from and written to a stream
 
 
@@ -201,6 +202,8 @@ class Traits:
         Samples needed around a tile on each spatial axis.
     stride : int
         Period of the method's absolute grid; tile origins are multiples of it.
+    thickness : int
+        Preferred extent of a tile along the slab axis, without halo.
     passes : int
         1, or 2 where ``gather`` must see the whole file first.
     laws : tuple of str
@@ -231,6 +234,7 @@ class Traits:
     exact: Literal["pointwise", "local", "blockwise", "global", "stream"] = "local"
     halo: int | Callable[[Any], int | tuple[int, ...]] = 0
     stride: int = 1
+    thickness: int = 64
     passes: int = 1
     laws: tuple[str, ...] = ("gaussian",)
     complex: bool = False

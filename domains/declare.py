@@ -132,6 +132,8 @@ class Field:
     estimate : callable
         ``(subject, estimator) -> Noise`` for methods that need sigma and for the verb ``estimate``;
         ``estimator`` is one of ``estimators`` or ``""`` for the default order.
+    law : callable, optional
+        ``(subject) -> str``: the noise law of a file whose sigma is given; None means Gaussian.
     options : callable
         A function without body whose annotated keyword parameters (typer) are the field's own flags.
     extras : callable
@@ -162,6 +164,7 @@ class Field:
     warn: tuple[Callable[[Subject], tuple[str, str] | None], ...] = ()
     estimate: Callable[[Subject, str], Noise] | None = None
     estimators: tuple[str, ...] = ()
+    law: Callable[[Subject], str] | None = None
     options: Callable[..., Any] | None = None
     extras: Callable[[Subject], Mapping[str, Any]] | None = None
     simulate: Callable[..., Phantom] | None = None

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The words after ``pellucid``: data, so that help, listing and completion import nothing."""
+
+FIELDS = (
+    ("mri", "Denoise MRI volumes and series; geometry, header and gradient files are kept."),
+    ("hyperspectral", "Denoise hyperspectral scenes; bands, tags and georeference are kept."),
+    ("speech", "Denoise speech recordings; rate, channels, length and chunks are kept."),
+    ("image", "Denoise grey and colour pictures; profile and metadata are kept."),
+)
+
+TOOLS = (
+    ("info", "Tell what a file is and which field it belongs to."),
+    ("demo", "Simulate, denoise and compare in one go; writes a picture."),
+    ("example", "Write a small simulated file with its truth beside it."),
+    ("list", "List fields, methods or formats."),
+    ("doctor", "Check this installation, its libraries, devices and limits."),
+    ("cite", "Print the references of a result's sidecar or of a method."),
+    ("config", "Show each setting and where it comes from."),
+)

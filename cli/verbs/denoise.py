@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pellucid FIELD denoise``: the command everything else serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pellucid.cli import options
+from pellucid.cli.main import say
+
+
+def command(field_name: str) -> Callable[..., Any]:
+    """Return the verb for a field: shared options, the field's own, then those of its methods."""
+    import inspect
+
+    from pellucid.domains import registry
+
+    declared = registry.field(field_name)
+    shared = [options.inputs, options.common, options.noise, options.output, options.compute, options.batch]
+    own = [declared.options] if declared.options else []
+    taken = {n for part in (*shared, *own) for n in inspect.signature(part, eval_str=True).parameters}
+    methods = {name: registry.method(name, field_name) for name in registry.methods_of(declared)}
+    flags = set(inspect.signature(own[0], eval_str=True).parameters) if own else set()
+    doc = f"""Denoise files of this field.
+
+    pellucid {field_name} denoise FILE
+    pellucid {field_name} denoise FILE --preview look.png --residual removed{_suffix(declared)}
+
+    Nothing but the samples changes; the input is never touched."""
+    parts = [*shared, *own, options.of_methods(methods, taken)]
+    return options.merged(lambda values: run(field_name, values, flags), "denoise", doc, *parts)
+
+
+def _suffix(declared: Any) -> str:
+    from pellucid.formats import find
+
+    return str(find.module_of(declared.formats[0]).FORMAT.suffixes[0])
+
+
+def run(field_name: str, values: dict[str, Any], flags: set[str]) -> int:
+    """Denoise one or many files; return the exit code."""
+    from pellucid.cli import batch
+    from pellucid.cli.request import request as make
+    from pellucid.cli.run import dry_run, one, put, tell
+
+    request = make(values, flags)
+    paths = batch.collect(values["files"] or [], values["files_from"], values["shard"], values["relative_to"])
+    many = len(paths) > 1 or bool(values["files_from"] or values["shard"] or values["relative_to"])
+    if values["dry_run"]:
+        for path in paths:
+            put(dry_run(path, field_name, batch.place(request, path, many, values["relative_to"])))
+        return 0
+    if not many and not values["keep_going"] and not values["status"]:
+        row = one(paths[0], field_name, request, quiet=values["quiet"], resume=values["resume"])
+        tell(row, quiet=values["quiet"], verbose=values["verbose"])
+        if values["json"]:
+            put(row["document"])
+        return 0
+    status, codes = batch.Status(values["status"]), []
+    how = {"quiet": values["quiet"] or values["jobs"] > 1, "resume": values["resume"], "many": many}
+    for row in batch.rows(
+        paths, field_name, request, jobs=values["jobs"], relative_to=values["relative_to"], **how
+    ):
+        status.add(row)
+        codes.append(int(row["code"]))
+        if row["code"]:
+            say(f"pellucid: {row['message']}")
+        else:
+            tell(row, quiet=values["quiet"], verbose=values["verbose"])
+        if values["json"]:
+            put({"schema": "pellucid/row/1", **{k: row.get(k) for k in batch.COLUMNS}})
+        if row["code"] and not values["keep_going"]:
+            break
+    if not values["quiet"]:
+        batch.summary(codes)
+    return batch.code_of(codes, values["keep_going"])

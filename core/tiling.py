@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiles: a grid that depends on the file and the method alone, and windows clipped at true borders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pellucid.core.types import Description, Region, Traits
+
+if TYPE_CHECKING:
+    from pellucid.core.types import Array
+
+TILE_BYTES = 512 * 1024**2  # a tile's float32 window never exceeds this if it can be cut thinner
+
+
+def halo_of(traits: Traits, options: Any, spatial: int) -> tuple[int, ...]:
+    """Return the halo per spatial axis."""
+    halo = traits.halo(options) if callable(traits.halo) else traits.halo
+    return tuple(halo[:spatial]) if isinstance(halo, tuple) else (halo,) * spatial
+
+
+def grid(description: Description, traits: Traits, options: Any) -> tuple[Region, ...]:
+    """Return the cores of all tiles, in the order of the slab axis.
+
+    Tiles are slabs: whole along every spatial axis but the cheapest one to cut. Origins are
+    multiples of the method's stride. Nothing about memory or threads enters.
+    """
+    shape = description.shape[: description.spatial]
+    if traits.exact == "blockwise" or traits.exact == "global":
+        return (tuple(slice(0, n) for n in shape),)
+    axis = description.slab
+    halo = halo_of(traits, options, len(shape))[axis]
+    series = description.shape[-1] if description.series else 1
+    per_line = max(1, math.prod(shape) // max(shape[axis], 1) * series * 4)
+    most = max(TILE_BYTES // per_line - 2 * halo, halo, 1)
+    starts = cuts(shape[axis], min(traits.thickness, most), traits.stride)
+    everything = [slice(0, n) for n in shape]
+    return tuple(
+        tuple(slice(a, b) if i == axis else s for i, s in enumerate(everything))
+        for a, b in zip(starts, [*starts[1:], shape[axis]], strict=True)
+    )
+
+
+def cuts(length: int, thickness: int, stride: int) -> list[int]:
+    """Return ascending origins of nearly equal parts, multiples of ``stride``, about ``thickness`` long."""
+    parts = max(1, round(length / max(thickness, 1)))
+    step = -(-length // parts)
+    step = max(stride, -(-step // stride) * stride)
+    return list(range(0, length, step)) or [0]
+
+
+def window(core: Region, halo: Sequence[int], shape: Sequence[int]) -> Region:
+    """Grow a core by its halo, clipped at the file's border."""
+    return tuple(
+        slice(max(0, s.start - h), min(n, s.stop + h)) for s, h, n in zip(core, halo, shape, strict=True)
+    )
+
+
+def crop(values: Array, inner: Region, outer: Region) -> Array:
+    """Return the part ``inner`` of an array that covers ``outer`` (leading axes)."""
+    return values[tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))]
+
+
+def full(region: Region, description: Description) -> Region:
+    """Add the whole series axis to a spatial region."""
+    return (*region, slice(0, description.shape[-1])) if description.series else region

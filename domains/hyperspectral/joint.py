@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Joint collaborative filter: one match for all eigenimages, one shrinkage for the group.
+
+BM3D (Dabov et al., IEEE TIP 16 (2007) 2080, DOI 10.1109/TIP.2007.901238) with vectors for pixels: patches are
+matched on the distance summed over all images, each group is rotated to its own principal components, then 2-D
+DCT in the patch, Haar across the group. Two stages: hard threshold, then the Wiener filter with the first
+estimate as pilot. All images carry white noise of unit variance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pellucid.core.lazy import np, torch
+
+if TYPE_CHECKING:
+    import torch as torch_types
+
+    Tensor = torch_types.Tensor
+
+FAR = 3e38  # distance of a candidate that leaves the window or holds no data
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """Size of the search and of the groups; lengths in pixels."""
+
+    patch: int = 5
+    stride: int = 5
+    reach: int = 6  # candidates lie within +- reach
+    step: int = 2  # lattice of the candidates
+    group: int = 16  # patches in a group, a power of two
+    threshold: float = 2.7  # hard threshold of the first stage, noise standard deviations
+    chunk: int = 128  # groups transformed at a time
+
+    @property
+    def radius(self) -> int:
+        """How far one stage sees: from a pixel to the far end of a match of a patch that covers it."""
+        return self.patch - 1 + 2 * self.reach
+
+    @property
+    def halo(self) -> int:
+        """How far both stages see."""
+        return 2 * self.radius
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the window lies: ``start`` absolute, ``shape`` of the whole file, ``core`` the part to be exact."""
+
+    start: tuple[int, int]
+    shape: tuple[int, int]
+    core: tuple[tuple[int, int], tuple[int, int]]
+
+
+def denoise(images: Tensor, frame: Frame, knobs: Knobs, valid: Tensor | None = None) -> Tensor:
+    """Return the filtered images.
+
+    Parameters
+    ----------
+    images : tensor (k, line, sample), float32, unit white noise
+    frame : Frame
+        Reference patches lie on multiples of the stride counted from the file's origin, and at its last line and
+        sample; only those that reach the core are computed.
+    valid : tensor (line, sample), bool, optional
+
+    Returns
+    -------
+    tensor (k, line, sample)
+        Exact over the core; elsewhere the images themselves where no patch reached.
+    """
+    first = _stage(images, None, _references(frame, knobs, images, knobs.radius), knobs, valid)
+    return _stage(images, first, _references(frame, knobs, images, 0), knobs, valid)
+
+
+def _references(frame: Frame, knobs: Knobs, images: Tensor, margin: int) -> tuple[Tensor, Tensor]:
+    """Return local rows and columns of the reference patches that reach core +- margin."""
+    axes = []
+    for axis in range(2):
+        last = frame.shape[axis] - knobs.patch
+        grid = np.unique(np.append(np.arange(0, max(last, 0) + 1, knobs.stride), max(last, 0)))
+        reach = knobs.patch - 1 + knobs.reach + margin
+        low, high = frame.core[axis]
+        local = grid[(grid >= low - reach) & (grid < high + reach)] - frame.start[axis]
+        inside = (local >= 0) & (local + knobs.patch <= images.shape[1 + axis])
+        axes.append(torch.as_tensor(local[inside], device=images.device))
+    return axes[0], axes[1]
+
+
+def _stage(
+    images: Tensor, pilot: Tensor | None, grid: tuple[Tensor, Tensor], knobs: Knobs, valid: Tensor | None
+) -> Tensor:
+    k, height, width = images.shape
+    match = _match(images if pilot is None else pilot, grid, knobs, valid)  # (reference, group) flat corners
+    pixels = images.reshape(k, -1).T.contiguous()
+    guide = None if pilot is None else pilot.reshape(k, -1).T.contiguous()
+    span = torch.arange(knobs.patch, device=images.device)
+    inside = (span[:, None] * width + span[None, :]).reshape(-1)
+    window = _window(knobs.patch, images)
+    total, weight = torch.zeros_like(pixels), torch.zeros_like(pixels[:, :1])
+    for part in match.split(knobs.chunk):
+        index = (part[:, :, None] + inside).reshape(-1)
+        noisy = pixels[index].view(len(part), knobs.group, -1, k)
+        guided = None if guide is None else guide[index].view(noisy.shape)
+        estimate, trust = _shrink(noisy, guided, knobs)
+        share = trust[:, None, None, None] * window[:, None]
+        total.index_add_(0, index, (estimate * share).reshape(-1, k))
+        weight.index_add_(0, index, share.expand(len(part), knobs.group, -1, 1).reshape(-1, 1))
+    covered = weight > 0
+    result = torch.where(covered, total / torch.where(covered, weight, torch.ones_like(weight)), pixels)
+    return result.T.reshape(k, height, width).contiguous()
+
+
+def _match(images: Tensor, grid: tuple[Tensor, Tensor], knobs: Knobs, valid: Tensor | None) -> Tensor:
+    """Return, for each reference patch, the corners of the nearest patches; itself first."""
+    rows, cols = grid
+    _, height, width = images.shape
+    shifts = range(-knobs.reach, knobs.reach + 1, knobs.step)
+    offsets = [(0, 0)] + [(a, b) for a in shifts for b in shifts if (a, b) != (0, 0)]
+    whole = None if valid is None else _whole(valid, knobs.patch)
+    distances = torch.full((len(offsets), len(rows), len(cols)), FAR, dtype=images.dtype, device=images.device)
+    distances[0] = -1.0
+    for i, (a, b) in enumerate(offsets[1:], start=1):
+        keep_rows = (rows + a >= 0) & (rows + a + knobs.patch <= height)
+        keep_cols = (cols + b >= 0) & (cols + b + knobs.patch <= width)
+        squared = _squared_difference(images, a, b)
+        summed = _boxes(squared, rows, cols, knobs.patch)
+        ok = keep_rows[:, None] & keep_cols[None, :]
+        if whole is not None:
+            ok &= whole[(rows + a).clamp(0, height - 1)][:, (cols + b).clamp(0, width - 1)]
+        distances[i] = torch.where(ok, summed, FAR)
+    near, choice = distances.reshape(len(offsets), -1).T.topk(min(knobs.group, len(offsets)), largest=False)
+    choice = torch.where(near >= FAR, 0, choice)  # fewer neighbours than the group: repeat the reference
+    if choice.shape[1] < knobs.group:
+        choice = torch.nn.functional.pad(choice, (0, knobs.group - choice.shape[1]))
+    flat = torch.as_tensor([a * width + b for a, b in offsets], device=images.device)
+    corner = (rows[:, None] * width + cols[None, :]).reshape(-1, 1)
+    return corner + flat[choice]
+
+
+def _squared_difference(images: Tensor, a: int, b: int) -> Tensor:
+    """Return sum_k (z(p) - z(p + (a, b)))^2, 0 where p + (a, b) lies outside; summed in a fixed order."""
+    _, height, width = images.shape
+    here = (slice(max(0, -a), height - max(0, a)), slice(max(0, -b), width - max(0, b)))
+    there = (slice(max(0, a), height - max(0, -a)), slice(max(0, b), width - max(0, -b)))
+    out = torch.zeros_like(images[0])
+    if 0 in out[here].shape:
+        return out
+    view = out[here]
+    for image in images:
+        difference = image[here] - image[there]
+        view.addcmul_(difference, difference)
+    return out
+
+
+def _boxes(values: Tensor, rows: Tensor, cols: Tensor, size: int) -> Tensor:
+    """Return sums over size x size boxes whose corners lie at rows x cols."""
+    narrow = values[:, cols]
+    for i in range(1, size):
+        narrow = narrow + values[:, cols + i]
+    boxes = narrow[rows]
+    for i in range(1, size):
+        boxes = boxes + narrow[rows + i]
+    return boxes
+
+
+def _whole(valid: Tensor, size: int) -> Tensor:
+    """Return which corners have a patch without holes."""
+    holes = torch.nn.functional.pad((~valid).float(), (0, size - 1, 0, size - 1), value=1.0)[None, None]
+    return torch.nn.functional.max_pool2d(holes, size, stride=1)[0, 0] == 0
+
+
+def _shrink(noisy: Tensor, pilot: Tensor | None, knobs: Knobs) -> tuple[Tensor, Tensor]:
+    """Return the group's estimate (reference, group, pixel, k) and its weight (reference,)."""
+    axes = _principal(noisy if pilot is None else pilot)
+    spectrum = _transform(noisy, axes, knobs)
+    if pilot is None:
+        keep = spectrum.abs() > knobs.threshold
+        spectrum = spectrum * keep
+        trust = 1 / (1 + keep.sum((1, 2, 3)).to(noisy.dtype))
+    else:
+        power = _transform(pilot, axes, knobs).square_()
+        gain = power / (power + 1)
+        spectrum = spectrum * gain
+        trust = 1 / gain.square().sum((1, 2, 3)).clamp_min(1e-3)
+    return _back(spectrum, axes, knobs), trust
+
+
+def _principal(group: Tensor) -> Tensor:
+    """Return the components (reference, k, k) of each group's own scatter."""
+    flat = group.reshape(len(group), -1, group.shape[-1])
+    return torch.linalg.eigh(flat.transpose(1, 2) @ flat)[1]
+
+
+def _transform(group: Tensor, axes: Tensor, knobs: Knobs) -> Tensor:
+    n, members, size, k = group.shape
+    haar, dct = _haar(members, group), _dct(knobs.patch, group)
+    rotated = (group.reshape(n, -1, k) @ axes).view(n, members, size * k)
+    return dct @ (haar @ rotated).view(n, members, size, k)
+
+
+def _back(spectrum: Tensor, axes: Tensor, knobs: Knobs) -> Tensor:
+    n, members, size, k = spectrum.shape
+    haar, dct = _haar(members, spectrum), _dct(knobs.patch, spectrum)
+    rotated = haar.T @ (dct.T @ spectrum).view(n, members, size * k)
+    return (rotated.view(n, -1, k) @ axes.transpose(1, 2)).view(n, members, size, k)
+
+
+def _haar(size: int, like: Tensor) -> Tensor:
+    """Return the orthonormal Haar matrix (size, size)."""
+    matrix = np.ones((1, 1))
+    while len(matrix) < size:
+        coarse = np.kron(matrix, [1, 1])
+        fine = np.kron(np.eye(len(matrix)), [1, -1])
+        matrix = np.concatenate((coarse, fine)) / np.sqrt(2)
+    return torch.as_tensor(matrix, dtype=like.dtype, device=like.device)
+
+
+def _dct(size: int, like: Tensor) -> Tensor:
+    """Return the orthonormal 2-D DCT-II of a size x size patch as a matrix."""
+    n = np.arange(size)
+    matrix = np.sqrt(2 / size) * np.cos(np.pi * (2 * n[None, :] + 1) * n[:, None] / (2 * size))
+    matrix[0] /= np.sqrt(2)
+    return torch.as_tensor(np.kron(matrix, matrix), dtype=like.dtype, device=like.device)
+
+
+def _window(size: int, like: Tensor) -> Tensor:
+    """Return a Hann-like weight (pixel,) that favours a patch's middle and never vanishes."""
+    line = np.hanning(size + 2)[1:-1]
+    return torch.as_tensor(np.outer(line, line).reshape(-1), dtype=like.dtype, device=like.device)

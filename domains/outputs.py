@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything a run writes besides its samples: residual, noise map, pictures, the sidecar's document."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pellucid.core import commit, restore, sidecar
+from pellucid.core.errors import OutputError, UsageError
+from pellucid.core.lazy import np
+from pellucid.core.measure import Measured
+from pellucid.core.stream import Piece
+from pellucid.core.types import Description, Plan, Traits
+from pellucid.domains import pictures
+from pellucid.domains.declare import Field, Subject, probe_region
+from pellucid.domains.request import Request
+from pellucid.formats import find
+
+if TYPE_CHECKING:
+    from pellucid.core.types import Array
+
+
+def check(source: Path, target: Path, request: Request) -> None:
+    """Refuse outputs that exist, that are the input itself, or that are each other.
+
+    Raises
+    ------
+    OutputError
+        Before anything is read or written.
+    """
+    wanted = [p for p in (target, request.residual, request.noise_out, request.preview, request.report) if p]
+    for path in wanted:
+        if commit.same_file(source, path):
+            raise OutputError("is the input itself", path, "choose another name with -o")
+        if path.exists() and not request.force:
+            raise OutputError("exists", path, "use --force to replace it")
+    if len({p.resolve() for p in wanted}) < len(wanted):
+        raise UsageError("two outputs have the same name", wanted[0])
+
+
+def writer(path: Path, subject: Subject, output: Description) -> Any:
+    """Return a writer for the staged path: splice where the format stays, compose where it changes."""
+    own = find.module_of(subject.reader.description.format)
+    source = getattr(subject.reader, "inner", subject.reader)
+    name = path.name.lower()
+    if "splice" in own.FORMAT.writes and any(name.endswith(s) for s in own.FORMAT.suffixes):
+        return own.splice(path, source, replace(output, axes=source.description.axes))
+    other = find.by_suffix(path)
+    return other.compose(path, replace(output, format=other.FORMAT.name))
+
+
+def sidecar_name(target: Path) -> str:
+    """Return the sidecar's file name."""
+    return target.name + sidecar.SUFFIX
+
+
+class Extras:
+    """Optional outputs of a run; each is staged like the main one and published just before it."""
+
+    def __init__(self, stack: ExitStack, subject: Subject, plan: Plan, request: Request, maps: tuple[str, ...]) -> None:
+        self.subject, self.plan, self.request, self.maps = subject, plan, request, maps
+        self.pictures: dict[str, Any] = {}
+        self.stages: list[commit.Stage] = []
+        self.residual = self.noise = None
+        assert plan.output is not None
+        if request.residual:
+            flat = replace(plan.output, dtype=_float(plan.output.dtype), slope=1.0, inter=0.0, nodata=None)
+            self.residual = writer(self._stage(stack, request.residual), subject, flat)
+        if request.noise_out:
+            self.noise = self._noise_writer(stack, request.noise_out)
+
+    def _stage(self, stack: ExitStack, path: Path) -> Path:
+        stage = stack.enter_context(commit.staged(path, force=self.request.force))
+        self.stages.append(stage)
+        return stage.path
+
+    def _noise_writer(self, stack: ExitStack, path: Path) -> Any:
+        """Open the noise map: over the spatial axes, or over the file's own where the method maps each series."""
+        output = self.plan.output
+        assert output is not None
+        if "noise" not in self.maps and (self.plan.noise is None or self.plan.noise.sigma is None):
+            raise UsageError(f"{self.plan.method} makes no noise map", hint="leave out --noise-out")
+        spatial = replace(
+            output,
+            shape=output.shape[: output.spatial],
+            axes=output.axes[: output.spatial],
+            spacing=output.spacing[: output.spatial],
+            units=output.units[: output.spatial],
+            dtype="float32",
+            slope=1.0,
+            inter=0.0,
+            nodata=None,
+            bad=(),
+        )
+        return writer(self._stage(stack, path), self.subject, spatial)
+
+    def write(self, piece: Piece) -> None:
+        """Add a piece to the residual and the noise map."""
+        if self.residual is not None:
+            self.residual.write(piece.region, (piece.before - piece.after).astype(_float(str(piece.before.dtype))))
+        if self.noise is not None:
+            region = piece.region[: self.subject.description.spatial]
+            self.noise.write(region, self._sigma(piece, region))
+
+    def _sigma(self, piece: Piece, region: Any) -> Array:
+        found = piece.maps.get("noise")
+        shape = tuple(s.stop - s.start for s in region)
+        if found is not None:
+            return np.ascontiguousarray(found if found.shape == shape else np.median(found, axis=-1), np.float32)
+        assert self.plan.noise is not None
+        sigma = self.plan.noise.sigma
+        if getattr(sigma, "ndim", 0) == len(shape):
+            return np.asarray(sigma[region], np.float32)
+        return np.full(shape, np.median(sigma), np.float32)
+
+    def close(self) -> None:
+        """Finish the writers."""
+        for open_writer in (self.residual, self.noise):
+            if open_writer is not None:
+                open_writer.close()
+
+    def draw(self, stack: ExitStack, field: Field, staged: Path, document: dict[str, Any]) -> None:
+        """Draw before, after and residual from the staged output, as ``--preview`` and ``--report`` ask."""
+        if not (self.request.preview or self.request.report):
+            return
+        before, after = self.views(staged)
+        assert field.picture is not None
+        self.pictures = pictures.panels(field.picture, before, after, self.subject.description)
+        if self.request.preview:
+            pictures.write_png(self._stage(stack, self.request.preview), self.pictures)
+        if self.request.report:
+            from pellucid.domains import report
+
+            path = self._stage(stack, self.request.report)
+            path.write_text(report.page(self.pictures, document, before, after), encoding="utf-8")
+
+    def views(self, staged: Path) -> tuple[Array, Array]:
+        """Return a central physical sample of input and output."""
+        assert self.plan.output is not None
+        region = probe_region(self.subject.description)
+        reader = find.open_file(staged, (), **dict(self.subject.options))
+        try:
+            after = restore.physical(reader.read(region), self.plan.output, region)
+        finally:
+            reader.close()
+        return self.subject.probe, after
+
+    def publish(self) -> None:
+        """Rename the extra outputs into place."""
+        for stage in self.stages:
+            stage.publish()
+
+
+def _float(dtype: str) -> str:
+    kind = np.dtype(dtype)
+    return "complex64" if kind.kind == "c" else "float64" if kind.itemsize == 8 else "float32"
+
+
+def document(
+    subject: Subject, plan: Plan, traits: Traits, request: Request, *, measured: Measured, staged: Path
+) -> dict[str, Any]:
+    """Return the sidecar's document."""
+    facts = sidecar.plan_facts(plan, request.method_options)
+    found: dict[str, Any] = {
+        "schema": sidecar.SCHEMA,
+        "pellucid": {"version": sidecar.versions()["pellucid"]},
+        "command": list(request.command),
+        "input": {**sidecar.fingerprint(subject.path), **_facts(subject.description)},
+        "output": {**sidecar.fingerprint(staged), **_facts(plan.output)},
+        "plan": facts,
+        "plan_hash": sidecar.plan_hash(facts),
+        "exactness": traits.exact,
+        "measured": measured.summary(),
+        "warnings": [{"code": c, "text": t} for c, t in plan.warnings],
+        "versions": sidecar.versions(),
+        "threads": plan.threads,
+        "cite": list(traits.cite),
+        "generative": traits.output == "sample",
+    }
+    if request.private:
+        found.pop("command")
+        for part in ("input", "output"):
+            found[part].pop("name")
+    return found
+
+
+def _facts(description: Description | None) -> dict[str, Any]:
+    assert description is not None
+    return {
+        "format": description.format,
+        "shape": list(description.shape),
+        "axes": list(description.axes),
+        "dtype": description.dtype,
+        "kind": description.kind,
+    }

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which fields and methods there are: found by file name, read only when asked."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from functools import cache
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any
+
+from pellucid.core.errors import UsageError
+from pellucid.core.types import Traits
+from pellucid.domains.declare import Field
+
+
+@cache
+def fields() -> tuple[str, ...]:
+    """Return the names of all fields: every folder here that holds a ``field.py``."""
+    from pellucid import domains as room
+
+    names = [i.name for i in pkgutil.iter_modules(room.__path__) if i.ispkg]
+    return tuple(n for n in names if importlib.util.find_spec(f"pellucid.domains.{n}.field") is not None)
+
+
+def field(name: str) -> Field:
+    """Return a field's declaration.
+
+    Raises
+    ------
+    UsageError
+        There is no such field.
+    """
+    if name in fields():
+        declared: Field = importlib.import_module(f"pellucid.domains.{name}.field").FIELD
+        return declared
+    for entry in entry_points(group="pellucid.fields", name=name):
+        outside: Field = entry.load().FIELD
+        return outside
+    raise UsageError(f"there is no field '{name}'", hint=f"choose from {', '.join(fields())}")
+
+
+@cache
+def _shared() -> tuple[str, ...]:
+    from pellucid.core import methods as room
+
+    names = (i.name for i in pkgutil.iter_modules(room.__path__))
+    return tuple(n for n in names if hasattr(importlib.import_module(f"pellucid.core.methods.{n}"), "TRAITS"))
+
+
+def methods_of(declared: Field) -> tuple[str, ...]:
+    """Return the methods a field offers: its own list first, then every shared one that fits its axes."""
+    counts = {len(axes) for axes in declared.spatial}
+    others = [n for n in _shared() if n not in declared.methods and counts & set(_traits(n).spatial)]
+    return (*declared.methods, *others)
+
+
+def _traits(name: str) -> Traits:
+    traits: Traits = importlib.import_module(f"pellucid.core.methods.{name}").TRAITS
+    return traits
+
+
+def method(name: str, field_name: str) -> Any:
+    """Return a method module by name: shared, the field's own, or an outside package's.
+
+    Raises
+    ------
+    UsageError
+        The field has no such method.
+    """
+    module = _find(name, field_name)
+    if module is not None:
+        return module
+    offered = ", ".join(methods_of(field(field_name)))
+    raise UsageError(f"{field_name} has no method '{name}'", hint=f"choose from {offered}")
+
+
+def _find(name: str, field_name: str) -> ModuleType | None:
+    if name in _shared():
+        return importlib.import_module(f"pellucid.core.methods.{name}")
+    own = f"pellucid.domains.{field_name}.{name}"
+    if name.isidentifier() and importlib.util.find_spec(own) is not None:
+        module = importlib.import_module(own)
+        return module if isinstance(getattr(module, "TRAITS", None), Traits) else None
+    for entry in entry_points(group="pellucid.methods", name=name):
+        loaded: ModuleType = entry.load()
+        return loaded
+    return None
+
+
+def all_methods() -> dict[str, Any]:
+    """Return every method module by name, over all fields."""
+    found = {name: importlib.import_module(f"pellucid.core.methods.{name}") for name in _shared()}
+    for field_name in fields():
+        for name in field(field_name).methods:
+            found.setdefault(name, method(name, field_name))
+    return found

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which format a file is in: content decides first, the suffix second."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pellucid.core.errors import FormatError, UsageError
+from pellucid.core.types import FormatTraits, Reader
+
+HEAD = 4096  # bytes a format may look at
+SURE, LIKELY = 0.5, 0.2  # below LIKELY nobody claims the file
+
+# Suffixes users bring that are not read yet: the line says what to do instead.
+ELSEWHERE = {
+    ".dcm": "DICOM is not read yet: convert it to NIfTI first, for instance with dcm2niix",
+    ".nrrd": "NRRD is not read yet: convert it to NIfTI first, for instance with SimpleITK",
+    ".nhdr": "NRRD is not read yet: convert it to NIfTI first, for instance with SimpleITK",
+    ".mha": "MetaImage is not read yet: convert it to NIfTI first, for instance with SimpleITK",
+    ".mhd": "MetaImage is not read yet: convert it to NIfTI first, for instance with SimpleITK",
+    ".mif": "MRtrix images are not read yet: convert them to NIfTI first with mrconvert",
+    ".mgz": "MGZ volumes are not read yet: convert them to NIfTI first with mri_convert",
+    ".h5": "HDF5 cubes are not read yet: export the cube to ENVI or GeoTIFF first",
+    ".he5": "HDF-EOS5 scenes are not read yet: export the cube to ENVI or GeoTIFF first",
+    ".nc": "NetCDF scenes are not read yet: export the cube to ENVI or GeoTIFF first",
+    ".gis": "ERDAS 7 files are not read yet: convert them with gdal_translate first",
+    ".lan": "ERDAS 7 files are not read yet: convert them with gdal_translate first",
+    ".vrt": "a VRT only points to other files: denoise those, or make one GeoTIFF with gdal_translate",
+    ".m4a": "AAC is not read: convert it to WAV first, for instance with ffmpeg",
+    ".mp4": "AAC is not read: convert it to WAV first, for instance with ffmpeg",
+}
+
+
+@cache
+def formats() -> dict[str, ModuleType]:
+    """Return all format modules by name: every module of this folder that declares FORMAT."""
+    from pellucid import formats as room
+
+    found = {}
+    for info in pkgutil.iter_modules(room.__path__):
+        module = importlib.import_module(f"pellucid.formats.{info.name}")
+        if isinstance(getattr(module, "FORMAT", None), FormatTraits):
+            found[module.FORMAT.name] = module
+    return found
+
+
+def module_of(name: str) -> Any:
+    """Return a format module by name."""
+    return formats()[name]
+
+
+def by_suffix(path: Path) -> Any:
+    """Return the format that composes files of this name.
+
+    Raises
+    ------
+    UsageError
+        No format writes such a suffix.
+    """
+    name = path.name.lower()
+    fits = [
+        (len(suffix), module)
+        for module in formats().values()
+        for suffix in module.FORMAT.suffixes
+        if name.endswith(suffix) and "compose" in module.FORMAT.writes
+    ]
+    if not fits:
+        raise UsageError("no format that is written has this suffix", path, "see 'pellucid list formats'")
+    return max(fits, key=lambda fit: fit[0])[1]
+
+
+def candidates(path: Path) -> list[tuple[float, str]]:
+    """Return (certainty, format name), surest first; certainties below ``LIKELY`` are left out.
+
+    Raises
+    ------
+    FormatError
+        The file is missing, a folder, unreadable or empty.
+    """
+    head = _head(path)
+    scored = [(float(module.recognise(head, str(path))), name) for name, module in formats().items()]
+    return sorted((pair for pair in scored if pair[0] >= LIKELY), key=lambda pair: (-pair[0], pair[1]))
+
+
+def open_file(path: Path, wanted: tuple[str, ...] = (), **hints: Any) -> Reader:
+    """Open a file by content; ``hints`` (key, axes, rate, channels, encoding) go to the format.
+
+    Parameters
+    ----------
+    wanted : tuple of str
+        Formats the calling field reads; others give a worded error.
+
+    Raises
+    ------
+    FormatError
+        Nothing here reads it, or it is truncated, inconsistent or hostile.
+    """
+    if hints.get("encoding"):
+        return _open(module_of("pcm"), path, hints)
+    found = candidates(path)
+    if not found:
+        raise FormatError(path, "", *_unread(path))
+    name = found[0][1]
+    if wanted and name not in wanted:
+        usable = [n for _, n in found if n in wanted]
+        if not usable:
+            title = module_of(name).FORMAT.title
+            raise FormatError(path, "", f"is {title}, which this field does not read", "see 'pellucid info' for its field")
+        name = usable[0]
+    return _open(module_of(name), path, hints)
+
+
+def _open(module: Any, path: Path, hints: dict[str, Any]) -> Reader:
+    reader: Reader = module.open(path, **hints)
+    return reader
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except FileNotFoundError:
+        raise FormatError(path, "", "there is no such file", "check the path") from None
+    except IsADirectoryError:
+        raise FormatError(path, "", "is a folder", "name the file inside it") from None
+    except OSError as error:
+        raise FormatError(path, "", f"cannot be read ({error.strerror})", "check its permissions") from error
+    if not head:
+        raise FormatError(path, "", "is empty", "copy it again")
+    return head
+
+
+def _unread(path: Path) -> tuple[str, str]:
+    name = path.name.lower()
+    for suffix, line in ELSEWHERE.items():
+        if name.endswith(suffix) or name.endswith(suffix + ".gz"):
+            what, _, hint = line.partition(": ")
+            return what, hint
+    return "its format is not read", "see 'pellucid list formats'"
