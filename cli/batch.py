@@ -125,7 +125,9 @@ def _failed(path: Path, code: int, message: str, request: Request) -> dict[str, 
     return {**dict.fromkeys(COLUMNS), "input": name, "status": "failed", "code": code, "message": message}
 
 
-def rows(paths: list[Path], field_name: str, request: Request, *, jobs: int, relative_to: Path | None, **how: Any) -> Iterator[dict[str, Any]]:
+def rows(
+    paths: list[Path], field_name: str, request: Request, *, jobs: int, relative_to: Path | None, **how: Any
+) -> Iterator[dict[str, Any]]:
     """Yield a row per file, in order."""
     if jobs == 1:
         yield from (attempt(p, field_name, request, relative_to, **how) for p in paths)
@@ -134,7 +136,9 @@ def rows(paths: list[Path], field_name: str, request: Request, *, jobs: int, rel
     how["quiet"] = True
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_child) as pool:
         try:
-            yield from pool.map(partial(attempt, field_name=field_name, request=share, relative_to=relative_to, **how), paths)
+            yield from pool.map(
+                partial(attempt, field_name=field_name, request=share, relative_to=relative_to, **how), paths
+            )
         except BaseException:
             for process in list((pool._processes or {}).values()):  # no public way to end running tasks
                 process.terminate()

@@ -7,6 +7,7 @@ import importlib
 from typing import Any
 
 import typer
+
 from pellucid.cli.fields import FIELDS
 from pellucid.cli.root import Sectioned
 

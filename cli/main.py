@@ -27,6 +27,7 @@ Point it at the instrument's own file; get back a better file of the same kind.
 def app() -> Any:
     """Return the root command."""
     import typer
+
     from pellucid.cli.root import Root
 
     root = typer.Typer(
@@ -96,7 +97,11 @@ def _guarded(arguments: list[str]) -> int:
     import typer
 
     try:
-        result = app()(args=arguments, prog_name="pellucid", standalone_mode=False)
+        from pellucid.cli.config import default_map
+
+        result = app()(
+            args=arguments, prog_name="pellucid", standalone_mode=False, default_map=default_map(arguments)
+        )
         sys.stdout.flush()
         return int(result) if isinstance(result, int) else Exit.DONE
     except typer.Exit as stop:

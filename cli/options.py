@@ -18,13 +18,17 @@ def _o(*names: str, help: str, panel: str = "Options", **more: Any) -> Any:
 
 
 def inputs(
-    files: Annotated[list[Path] | None, typer.Argument(metavar="FILE...", help="Files of this field.", show_default=False)] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILE...", help="Files of this field.", show_default=False)
+    ] = None,
 ) -> None:
     """Input files."""
 
 
 def common(
-    out: Annotated[Path | None, _o("-o", "--out", help="Output file, or folder for several inputs. Default: beside the input.")] = None,
+    out: Annotated[
+        Path | None, _o("-o", "--out", help="Output file, or folder for several inputs. Default: beside the input.")
+    ] = None,
     method: Annotated[str, _o("-m", "--method", help="Method; default: chosen from the file (see 'methods').")] = "",
     sigma: Annotated[str, _o("--sigma", help="Noise level in input units, N/255, or auto.")] = "auto",
     force: Annotated[bool, _o("--force", help="Replace an existing output.")] = False,
@@ -35,25 +39,39 @@ def common(
 
 
 def noise(
-    noise_in: Annotated[Path | None, _o("--noise-in", panel="Noise", help="Read the noise level from a map of the same grid.")] = None,
+    noise_in: Annotated[
+        Path | None, _o("--noise-in", panel="Noise", help="Read the noise level from a map of the same grid.")
+    ] = None,
     noise_out: Annotated[Path | None, _o("--noise-out", panel="Noise", help="Write the noise map.")] = None,
     estimator: Annotated[str, _o("--estimator", panel="Noise", help="Name of the noise estimator.")] = "",
-    residual: Annotated[Path | None, _o("--residual", panel="Noise", help="Write what was removed; look at it first.")] = None,
+    residual: Annotated[
+        Path | None, _o("--residual", panel="Noise", help="Write what was removed; look at it first.")
+    ] = None,
     mask: Annotated[Path | None, _o("--mask", panel="Noise", help="Denoise only where this map is above 0.")] = None,
 ) -> None:
     """Noise and what was removed."""
 
 
 def output(
-    region: Annotated[str, _o("--region", panel="Output", help="Denoise only this part, e.g. 10:60,:,5:20; the rest is copied.")] = "",
-    report: Annotated[Path | None, _o("--report", panel="Output", help="Self-contained HTML page about the run.")] = None,
+    region: Annotated[
+        str, _o("--region", panel="Output", help="Denoise only this part, e.g. 10:60,:,5:20; the rest is copied.")
+    ] = "",
+    report: Annotated[
+        Path | None, _o("--report", panel="Output", help="Self-contained HTML page about the run.")
+    ] = None,
     out_dtype: Annotated[str, _o("--out-dtype", panel="Output", help="Stored type: same, float32, int16 ...")] = "",
     key: Annotated[str, _o("--key", panel="Output", help="Which array of a container (.mat, .npz).")] = "",
     axes: Annotated[str, _o("--axes", panel="Output", help="Names of the axes where the format has none (.npy).")] = "",
-    force_kind: Annotated[str, _o("--force-kind", panel="Output", help="Say what the file is where it looks like something else.")] = "",
+    force_kind: Annotated[
+        str, _o("--force-kind", panel="Output", help="Say what the file is where it looks like something else.")
+    ] = "",
     strict: Annotated[bool, _o("--strict", panel="Output", help="Refuse where there would be a warning.")] = False,
-    private: Annotated[bool, _o("--private", panel="Output", help="Keep names and paths out of sidecar and messages.")] = False,
-    json: Annotated[bool, _o("--json", panel="Output", help="One JSON document (a line per file in a batch) on stdout.")] = False,
+    private: Annotated[
+        bool, _o("--private", panel="Output", help="Keep names and paths out of sidecar and messages.")
+    ] = False,
+    json: Annotated[
+        bool, _o("--json", panel="Output", help="One JSON document (a line per file in a batch) on stdout.")
+    ] = False,
     quiet: Annotated[bool, _o("-q", "--quiet", panel="Output", help="No progress, no line on success.")] = False,
     verbose: Annotated[bool, _o("-v", "--verbose", panel="Output", help="Also print the plan.")] = False,
     debug: Annotated[bool, _o("--debug", panel="Output", help="Traceback on errors.")] = False,
@@ -62,23 +80,37 @@ def output(
 
 
 def compute(
-    threads: Annotated[int, _o("--threads", panel="Compute", min=0, help="Tiles computed at once; default: what this process may use.")] = 0,
-    max_memory: Annotated[str, _o("--max-memory", panel="Compute", help="For instance 2G; default: 70 % of the limit.")] = "",
+    threads: Annotated[
+        int, _o("--threads", panel="Compute", min=0, help="Tiles computed at once; default: what this process may use.")
+    ] = 0,
+    max_memory: Annotated[
+        str, _o("--max-memory", panel="Compute", help="For instance 2G; default: 70 % of the limit.")
+    ] = "",
     scratch: Annotated[Path | None, _o("--scratch", panel="Compute", help="Folder for temporary files.")] = None,
     device: Annotated[str, _o("--device", panel="Compute", help="auto, cpu, cuda or cuda:N.")] = "auto",
     seed: Annotated[int, _o("--seed", panel="Compute", help="Seed of methods that draw random numbers.")] = 0,
-    config: Annotated[Path | None, _o("--config", panel="Compute", help="Settings from TOML, or repeat the run of a sidecar.")] = None,
+    config: Annotated[
+        Path | None, _o("--config", panel="Compute", help="Settings from TOML, or repeat the run of a sidecar.")
+    ] = None,
 ) -> None:
     """Resources."""
 
 
 def batch(
-    keep_going: Annotated[bool, _o("--keep-going", panel="Batch", help="Go on after a file that fails; exit 5 at the end.")] = False,
+    keep_going: Annotated[
+        bool, _o("--keep-going", panel="Batch", help="Go on after a file that fails; exit 5 at the end.")
+    ] = False,
     jobs: Annotated[int, _o("--jobs", panel="Batch", min=1, help="Files at once, each in a process of its own.")] = 1,
-    resume: Annotated[bool, _o("--resume", panel="Batch", help="Skip outputs whose sidecar matches input and plan.")] = False,
+    resume: Annotated[
+        bool, _o("--resume", panel="Batch", help="Skip outputs whose sidecar matches input and plan.")
+    ] = False,
     shard: Annotated[str, _o("--shard", panel="Batch", help="i/n (from 0), or auto inside an array job.")] = "",
-    files_from: Annotated[str, _o("--files-from", panel="Batch", help="Read input names from a file, - for stdin.")] = "",
-    relative_to: Annotated[Path | None, _o("--relative-to", panel="Batch", help="Keep the folders below this one under -o.")] = None,
+    files_from: Annotated[
+        str, _o("--files-from", panel="Batch", help="Read input names from a file, - for stdin.")
+    ] = "",
+    relative_to: Annotated[
+        Path | None, _o("--relative-to", panel="Batch", help="Keep the folders below this one under -o.")
+    ] = None,
     status: Annotated[Path | None, _o("--status", panel="Batch", help="Write a row per file: .tsv or .jsonl.")] = None,
 ) -> None:
     """Many files."""

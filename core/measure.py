@@ -65,6 +65,10 @@ class Measured:
             "changed": self.changed / n,
             "clipped": self.clipped,
             "invalid": self.invalid,
-            **({"maps": {k: {"median": float(np.median(v))} for k, v in sorted(self.medians.items())}} if self.medians else {}),
+            **(
+                {"maps": {k: {"median": float(np.median(v))} for k, v in sorted(self.medians.items())}}
+                if self.medians
+                else {}
+            ),
             **({"method": dict(sorted(self.facts.items()))} if self.facts else {}),
         }

@@ -55,13 +55,8 @@ def make_plan(
     halo = tiling.halo_of(traits, options, description.spatial)
     tiles = tiling.grid(description, traits, options)
     wanted = threads or resources.threads()
-    budget = max_memory or resources.memory_limit()
     one = _tile_bytes(description, traits, tiles, halo)
-    most = int((budget - FIXED_BYTES) // max(one, 1))
-    if max_memory and most < 1:
-        need = (FIXED_BYTES + one) / 1024**2
-        raise UsageError(f"one tile needs about {need:.0f} MB", hint="give a larger --max-memory")
-    in_flight = 1 if traits.exact == "stream" else max(1, min(wanted, most, len(tiles)))
+    in_flight = _in_flight(traits, len(tiles), one, wanted, max_memory)
     dtype = out_dtype or description.out_dtype or description.dtype
     return Plan(
         method=traits.name,
@@ -81,6 +76,15 @@ def make_plan(
     )
 
 
+def _in_flight(traits: Traits, tiles: int, one: int, wanted: int, max_memory: int) -> int:
+    """Return how many tiles fit into memory at once."""
+    most = int(((max_memory or resources.memory_limit()) - FIXED_BYTES) // max(one, 1))
+    if max_memory and most < 1:
+        need = (FIXED_BYTES + one) / 1024**2
+        raise UsageError(f"one tile needs about {need:.0f} MB", hint="give a larger --max-memory")
+    return 1 if traits.exact == "stream" else max(1, min(wanted, most, tiles))
+
+
 def output_of(description: Description, dtype: str, traits: Traits) -> Description:
     """Return the description of the output: same grid; float output of scaled integers drops the scale."""
     if np.dtype(description.dtype).kind == "c":
@@ -96,7 +100,8 @@ def _check_axes(description: Description, traits: Traits) -> None:
     if description.spatial not in traits.spatial:
         allowed = " or ".join(str(n) for n in traits.spatial)
         raise UsageError(
-            f"{traits.name} needs {allowed} spatial axes, not {description.spatial}", hint="choose another with --method"
+            f"{traits.name} needs {allowed} spatial axes, not {description.spatial}",
+            hint="choose another with --method",
         )
     if traits.needs_series and description.series not in traits.joint:
         names = " or ".join(traits.joint)

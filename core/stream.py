@@ -190,9 +190,7 @@ def _piece(work: Work, stored: Array, core: Region, window: Region, carry: Any, 
     return _finish(work, core, before, tiling.crop(values, core, window), ok, result)
 
 
-def _run(
-    work: Work, values: Array, mask: Array | None, place: tuple[Region, Region], carry: Any, index: int
-) -> Result:
+def _run(work: Work, values: Array, mask: Array | None, place: tuple[Region, Region], carry: Any, index: int) -> Result:
     """Run the method on the joint series, or on one series index after the other."""
     core, window = place
     description, plan = work.description, work.plan
@@ -227,9 +225,7 @@ def _of(noise: Noise | None, index: Any) -> Noise | None:
     return replace(noise, sigma=noise.sigma[..., index])
 
 
-def _finish(
-    work: Work, core: Region, source: Array, before: Array | None, mask: Array | None, result: Result
-) -> Piece:
+def _finish(work: Work, core: Region, source: Array, before: Array | None, mask: Array | None, result: Result) -> Piece:
     """Turn a cropped result into stored samples; copy what must not change from the source."""
     description, output = work.description, work.output
     region = tiling.full(core, description)
@@ -267,9 +263,9 @@ def _kept(work: Work, core: Region, mask: Array | None, shape: tuple[int, ...]) 
     if work.limit is not None:
         inside = np.zeros(shape, bool)
         starts = [s.start for s in core] + [0] * (len(shape) - len(core))
-        inside[tuple(slice(max(0, s.start - a), max(0, s.stop - a)) for s, a in zip(work.limit, starts, strict=True))] = (
-            True
-        )
+        inside[
+            tuple(slice(max(0, s.start - a), max(0, s.stop - a)) for s, a in zip(work.limit, starts, strict=True))
+        ] = True
         keep = ~inside if keep is None else keep | ~inside
     return keep
 

@@ -53,9 +53,7 @@ def cuts(length: int, thickness: int, stride: int) -> list[int]:
 
 def window(core: Region, halo: Sequence[int], shape: Sequence[int]) -> Region:
     """Grow a core by its halo, clipped at the file's border."""
-    return tuple(
-        slice(max(0, s.start - h), min(n, s.stop + h)) for s, h, n in zip(core, halo, shape, strict=True)
-    )
+    return tuple(slice(max(0, s.start - h), min(n, s.stop + h)) for s, h, n in zip(core, halo, shape, strict=True))
 
 
 def crop(values: Array, inner: Region, outer: Region) -> Array:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pellucid.core.lazy import fft, np
+from pellucid.core.lazy import fft, ndimage, np
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array
@@ -25,6 +25,7 @@ Parts: TypeAlias = list[tuple[tuple[slice, ...], tuple[slice, ...], int]]
 
 EDGE = {2: 8, 3: 4}  # samples; 64 coefficients a block either way
 RUN = 1024  # blocks per product: buffers of 256 kB stay in the second-level cache
+SLIDE = 32768  # samples: the same for running sums
 HARD = 2.7  # sigma; Manjon 2012, section 2.2
 
 
@@ -92,7 +93,8 @@ class _Grid:
         self.pad = [(b, size - b - n) for b, n, size in zip(before, shape, length, strict=True)]
         self.coarse = tuple(size // edge for size in length)
         steps = [int(np.prod(self.coarse[a + 1 :])) for a in range(self.dims)]
-        self.steps = steps
+        self.steps = steps  # of the coarse index
+        self.fine = [int(np.prod(length[a + 1 :])) for a in range(self.dims)]  # of the padded samples
         self.blocks = int(np.prod(self.coarse))
         self.runs = -(-self.blocks // RUN)
         # products always take RUN columns: a column's bits must not depend on how many stand beside it
@@ -135,7 +137,7 @@ class _Grid:
             return float(sigma)
         mean = np.pad(np.asarray(sigma, np.float32), self.pad, mode="symmetric")
         for axis in range(self.dims):
-            mean = np.moveaxis(_slide(np.moveaxis(mean, axis, -1), np.full(self.edge, 1 / self.edge)), -1, axis)
+            mean = _slide(mean, np.full(self.edge, 1 / self.edge), self.fine[axis])
         return self.phases(mean)
 
     def parts(self, shift: tuple[int, ...]) -> Parts:
@@ -156,8 +158,7 @@ class _Grid:
         numerator = sum(_slide(self.unphase(bands[band]), row, back=True) for band, row in enumerate(self.matrix))
         denominator = self.unphase(weight)
         for axis in range(self.dims):
-            turned = np.moveaxis(denominator, axis, -1)
-            denominator = np.moveaxis(_slide(turned, np.ones(self.edge), back=True), -1, axis)
+            denominator = _slide(denominator, np.ones(self.edge), self.fine[axis], back=True)
         cut = tuple(slice(b, b + n) for (b, _), n in zip(self.pad, self.shape, strict=True))
         out: Array = numerator[cut] / denominator[cut]
         return out
@@ -190,7 +191,7 @@ def _blocks(grid: _Grid, shift: tuple[int, ...], sources: Any, threshold: float,
         else:
             forward(guide, start, scratch)
             np.multiply(scratch, scratch, out=scratch)
-            np.divide(scratch, scratch + np.square(np.maximum(sigma, np.finfo(np.float32).tiny**0.5)), out=scratch)
+            np.divide(scratch, scratch + np.square(np.maximum(sigma, np.finfo(np.float32).tiny ** 0.5)), out=scratch)
             scratch[0, 0] = 1
             share = grid.inside[run] / np.einsum("ijk,ijk->k", scratch, scratch)
             np.multiply(coefficients, scratch, out=coefficients)
@@ -202,12 +203,33 @@ def _blocks(grid: _Grid, shift: tuple[int, ...], sources: Any, threshold: float,
             piece += block[here].transpose(grid.dims - 1, *range(grid.dims - 1), grid.dims)
 
 
-def _slide(values: Array, taps: Array, back: bool = False) -> Array:
-    """Return sums over ``taps`` ahead of (or, transposed, behind) each sample of the last axis; 0 outside."""
-    out = np.float32(taps[0]) * values
-    for lag, tap in enumerate(taps[1:].astype(np.float32), 1):
-        if back:
-            out[..., lag:] += tap * values[..., :-lag]
-        else:
-            out[..., :-lag] += tap * values[..., lag:]
-    return out
+def _slide(values: Array, taps: Array, step: int = 1, back: bool = False) -> Array:
+    """Return sums over ``taps``, ``step`` flat samples apart, ahead of (or, transposed, behind) each sample.
+
+    Sums that run over an axis' end mix in the next line; blocks there have no weight and are cut off.
+    """
+    flat, out = np.ascontiguousarray(values).ravel(), np.zeros(values.size, np.float32)
+    scratch = np.empty(SLIDE, np.float32)
+    for start in range(0, flat.size, SLIDE):
+        stop = min(start + SLIDE, flat.size)
+        for k, tap in enumerate(taps.astype(np.float32)):
+            first, last = (max(start, k * step), stop) if back else (start, min(stop, flat.size - k * step))
+            if last <= first:
+                continue
+            there = slice(first - k * step, last - k * step) if back else slice(first + k * step, last + k * step)
+            out[first:last] += np.multiply(flat[there], tap, out=scratch[: last - first])
+    return out.reshape(values.shape)
+
+
+def fill(values: Array, keep: Array) -> Array:
+    """Return ``values`` with samples outside ``keep`` replaced by the mean of kept ones within a block's reach.
+
+    Nothing of the replaced values survives. Where no kept sample is near, 0 stands in: no block that holds a
+    kept sample sees it.
+    """
+    size = 2 * EDGE[values.ndim] - 1
+    share = ndimage.uniform_filter(keep.astype(np.float64), size, mode="constant")
+    mean = ndimage.uniform_filter(np.where(keep, values, 0).astype(np.float64), size, mode="constant")
+    near = share > 0.5 / size**values.ndim  # running sums leave rounding errors where there is nothing
+    mean = np.divide(mean, share, out=np.zeros_like(mean), where=near)
+    return np.where(keep, values, mean).astype(np.float32)

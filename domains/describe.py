@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pellucid.core.errors import FormatError, Refused
-from pellucid.core.types import Array, Description, Reader, Region
+from pellucid.core.types import Description, Reader, Region
 from pellucid.domains.declare import Field, Subject
 from pellucid.formats import find
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pellucid.core.types import Array
     from pellucid.domains.request import Request
 
 
@@ -102,7 +103,11 @@ def refuse(subject: Subject, field: Field, force_kind: str) -> None:
         if refusal is not None and not (refusal.soft and force_kind):
             hint = refusal.hint
             if refusal.soft and "--force-kind" not in hint:
-                hint = f"{hint}; --force-kind {field.kind} if it is not" if hint else f"--force-kind {field.kind} if it is not"
+                hint = (
+                    f"{hint}; --force-kind {field.kind} if it is not"
+                    if hint
+                    else f"--force-kind {field.kind} if it is not"
+                )
             raise Refused(refusal.what, subject.path, hint)
 
 

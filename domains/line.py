@@ -175,9 +175,7 @@ def run(subject: Subject, declared: Field, planned: Plan, request: Request, repo
         sums = _write(work, writer, extra, measured, report)
         verify(stage.path, planned.output, sums, subject)
         extra.close()
-        document = outputs.document(
-            subject, planned, method.TRAITS, request, measured=measured, staged=stage.path
-        )
+        document = outputs.document(subject, planned, method.TRAITS, request, measured=measured, staged=stage.path)
         document["started"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started))
         document["seconds"] = {"wall": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
         extra.draw(stack, declared, stage.path, document)

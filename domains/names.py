@@ -101,7 +101,7 @@ def make_options(method: Any, given: dict[str, Any]) -> Any:
     for name, value in given.items():
         flag = "--" + name.replace("_", "-")
         if name not in known:
-            raise UsageError(f"{method.TRAITS.name} has no option {flag}", hint=f"see 'pellucid list methods'")
+            raise UsageError(f"{method.TRAITS.name} has no option {flag}", hint="see 'pellucid list methods'")
         choices = known[name].metadata.get("choices")
         if choices and value not in choices:
             raise UsageError(f"{flag} {value} is not one of {', '.join(map(str, choices))}")

@@ -26,7 +26,17 @@ FORMAT = FormatTraits(
     keeps="every header key verbatim and in order, interleave, byte order, bytes before, between and after the "
     "frames; only data type (and byte order, interleave where told) may change",
 )
-FOREIGN = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", b"\x89HDF", b"\x89PNG", b"CDF\x01", b"CDF\x02", b"PK\x03\x04")
+FOREIGN = (
+    b"II*\x00",
+    b"MM\x00*",
+    b"II+\x00",
+    b"MM\x00+",
+    b"\x89HDF",
+    b"\x89PNG",
+    b"CDF\x01",
+    b"CDF\x02",
+    b"PK\x03\x04",
+)
 NOT_DATA = {".hdr", ".xml", ".enp", ".txt", ".json", ".tif", ".tiff", ".ovr", ".msk", ".csv", ".prj", ".png", ".jpg"}
 PERMS = {"bsq": (2, 0, 1), "bil": (0, 2, 1), "bip": (0, 1, 2)}  # file order -> index in (line, sample, band)
 TYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
@@ -84,7 +94,9 @@ def compose(path: Path, description: Description) -> Writer:
     plain = _plain(description.dtype)
     if plain not in CODES:
         raise FormatError(path, "data type", f"{description.dtype} cannot be stored in an ENVI file", "choose float32")
-    header = envi_header.parse(envi_meta.write(description, (lines, samples, bands), CODES[plain]).encode("latin-1", "replace"))
+    header = envi_header.parse(
+        envi_meta.write(description, (lines, samples, bands), CODES[plain]).encode("latin-1", "replace")
+    )
     layout = rawblock.Layout((bands, lines, samples), PERMS["bsq"], "<" + plain)
     path = Path(path)
     data = path.with_suffix(".img") if path.suffix.lower() == ".hdr" else path
@@ -101,9 +113,13 @@ class EnviReader:
         size = self.data.stat().st_size if self.data.exists() else None
         self.layout, notes = _layout(self.header, self.hdr, size)
         if size is None:
-            raise FormatError(path, "data file", "not found beside the header", "put the cube's data file into the same folder")
+            raise FormatError(
+                path, "data file", "not found beside the header", "put the cube's data file into the same folder"
+            )
         if size > self.layout.size:
-            notes.append(("longer-file", f"the data file has {size - self.layout.size} bytes more than its header says"))
+            notes.append(
+                ("longer-file", f"the data file has {size - self.layout.size} bytes more than its header says")
+            )
         self.description = envi_meta.describe(self.header, _sizes(self.layout), self.layout, notes)
         self._fd: int | None = None
         self._file()
@@ -263,7 +279,10 @@ def _layout(header: envi_header.Header, path: Path, size: int | None) -> tuple[r
     layout = rawblock.Layout((a, b, c), PERMS[interleave], "<>"[order] + TYPES[code], offset, major, minor)
     if size is not None and size < layout.size:
         raise FormatError(
-            path, "data file", f"{layout.size} bytes expected, {size} found", "the file is cut short or the header is another's"
+            path,
+            "data file",
+            f"{layout.size} bytes expected, {size} found",
+            "the file is cut short or the header is another's",
         )
     return layout, notes
 

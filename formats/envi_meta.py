@@ -121,8 +121,10 @@ def restate_scale(header: Header, source: Description, output: Description) -> H
             items = np.broadcast_to(np.asarray(value, dtype=np.float64), (bands,))
             if np.any(items != trivial):
                 header = header.with_(key, "{" + ", ".join(repr(float(v)) for v in items) + "}")
-    if output.nodata is not None and output.nodata != source.nodata and not (
-        source.nodata is not None and math.isnan(source.nodata) and math.isnan(output.nodata)
+    if (
+        output.nodata is not None
+        and output.nodata != source.nodata
+        and not (source.nodata is not None and math.isnan(source.nodata) and math.isnan(output.nodata))
     ):
         header = header.with_("data ignore value", _number(output.nodata))
     return header
@@ -142,7 +144,10 @@ def write(description: Description, shape: tuple[int, int, int], code: int) -> s
     text += _map_text(known.get("transform"), known.get("crs"))
     if description.nodata is not None:
         text.append(f"data ignore value = {_number(description.nodata)}\n")
-    for key, value, trivial in (("data gain values", description.slope, 1), ("data offset values", description.inter, 0)):
+    for key, value, trivial in (
+        ("data gain values", description.slope, 1),
+        ("data offset values", description.inter, 0),
+    ):
         items = np.broadcast_to(np.asarray(value, dtype=np.float64), (bands,))
         if np.any(items != trivial):
             text.append(listing(key, (repr(float(v)) for v in items)))

@@ -110,7 +110,9 @@ def open_file(path: Path, wanted: tuple[str, ...] = (), **hints: Any) -> Reader:
         usable = [n for _, n in found if n in wanted]
         if not usable:
             title = module_of(name).FORMAT.title
-            raise FormatError(path, "", f"is {title}, which this field does not read", "see 'pellucid info' for its field")
+            raise FormatError(
+                path, "", f"is {title}, which this field does not read", "see 'pellucid info' for its field"
+            )
         name = usable[0]
     return _open(module_of(name), path, hints)
 

@@ -72,6 +72,7 @@ def _encodings() -> dict[str, Encoding]:
 
 
 ENCODINGS = _encodings()
+OFFSET_8 = Encoding("u8", "u1", "int8", 1, 2.0**-7, 0.0, "PCM_U8")  # signed samples in an unsigned file
 
 
 def encoding_of(description: Description, order: str = "le") -> Encoding | None:
@@ -93,7 +94,8 @@ def _scalar(slope: Any) -> float:
 def decode(raw: bytes, encoding: Encoding) -> Array:
     """Return stored samples (n,) in native byte order from their bytes."""
     if encoding.width != 3:
-        return np.frombuffer(raw, encoding.disk).astype(encoding.stored)
+        flat = np.frombuffer(raw, encoding.disk)
+        return (flat ^ 128).view(np.int8) if encoding == OFFSET_8 else flat.astype(encoding.stored)
     wide = np.zeros((len(raw) // 3, 4), np.uint8)
     triples = np.frombuffer(raw, np.uint8).reshape(-1, 3)
     wide[:, 1:] = triples[:, ::-1] if encoding.big else triples
@@ -104,6 +106,7 @@ def encode(values: Array, encoding: Encoding) -> bytes:
     """Return the bytes of stored samples of any shape; values beyond 24 bit saturate, never wrap."""
     flat = np.ascontiguousarray(values).reshape(-1)
     if encoding.width != 3:
+        flat = flat.view(np.uint8) ^ 128 if encoding == OFFSET_8 else flat
         return flat.astype(encoding.disk, copy=False).tobytes()
     limited = np.clip(flat, -(2**23), 2**23 - 1).astype("<i4")
     triples = limited.view(np.uint8).reshape(-1, 4)[:, :3]

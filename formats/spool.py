@@ -18,6 +18,8 @@ from typing import BinaryIO, Protocol
 
 RAM_LIMIT = 256 << 20  # bytes; larger spools go to the scratch folder
 CHUNK = 4 << 20  # bytes per step of copying and compressing
+READ = 256 << 10  # compressed bytes read at once
+GZIP_BITS = 31  # zlib: largest window, gzip wrapper with its checksum
 DEFLATE_MOST = 1032  # the largest expansion deflate can reach (zlib technical notes)
 
 
@@ -100,28 +102,36 @@ def spool(size: int) -> Store:
 def inflate(path: Path, most: int) -> Iterator[bytes]:
     """Yield the decompressed bytes of a gzip file in chunks, ``most`` bytes in all.
 
-    A file that ends early just yields less. Where the file ends at ``most``, its checksum is verified.
+    A file that ends early yields what is there. Where the stream ends at ``most``, its checksum is verified.
 
     Raises
     ------
-    zlib.error, gzip.BadGzipFile
+    zlib.error
         The stream is damaged.
     """
-    with gzip.open(path, "rb") as stream:
-        left = most
+    left = most
+    with path.open("rb") as file:
+        stream, waiting = zlib.decompressobj(wbits=GZIP_BITS), b""
         while left > 0:
-            try:
-                data = stream.read(min(CHUNK, left))
-            except EOFError:
+            waiting = waiting or file.read(READ)
+            if stream.eof:  # another member follows (bgzip, concatenated files), or zero padding
+                waiting = waiting.lstrip(b"\0")
+                if not waiting:
+                    return
+                stream = zlib.decompressobj(wbits=GZIP_BITS)
+            elif not waiting:
                 return
-            if not data:
-                return
+            data = stream.decompress(waiting, min(CHUNK, left))
+            waiting = stream.unused_data if stream.eof else stream.unconsumed_tail
             left -= len(data)
             yield data
-        try:
-            stream.read(1)  # past the last sample: reaches the checksum
-        except EOFError:
-            raise zlib.error("the checksum at its end is missing") from None
+        while not stream.eof:  # past the last sample: the checksum
+            waiting = waiting or file.read(READ)
+            if not waiting:
+                raise zlib.error("the checksum at its end is missing")
+            if stream.decompress(waiting, 1):
+                return  # more samples than the header promised
+            waiting = stream.unconsumed_tail
 
 
 def deflate(store: Store, size: int, target: BinaryIO) -> None:

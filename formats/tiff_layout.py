@@ -152,10 +152,14 @@ def _directory(fd: int, path: Path, size: int) -> Directory:
     if version not in (42, 43):
         raise FormatError(path, "first bytes", "not a TIFF file" if head else "the file is empty")
     big = version == 43
-    pointer, at = (8, struct.unpack_from(order + "Q", head, 8)[0]) if big else (4, struct.unpack_from(order + "I", head, 4)[0])
+    pointer, at = (
+        (8, struct.unpack_from(order + "Q", head, 8)[0]) if big else (4, struct.unpack_from(order + "I", head, 4)[0])
+    )
     wide, word = (20, 8) if big else (12, 2)
     if at + word > size:
-        raise FormatError(path, "directory", f"lies at byte {at}, the file has {size}", "the file is cut short: copy it again")
+        raise FormatError(
+            path, "directory", f"lies at byte {at}, the file has {size}", "the file is cut short: copy it again"
+        )
     (number,) = struct.unpack(order + ("Q" if big else "H"), os.pread(fd, word, at))
     if number > MAX_ENTRIES:
         raise FormatError(path, "directory", f"claims {number} tags", "the file is damaged")
@@ -172,7 +176,9 @@ def _directory(fd: int, path: Path, size: int) -> Directory:
             continue
         (where,) = struct.unpack_from(order + ("Q" if big else "I"), table, at_value)
         if where + length > size or count > MAX_BLOCKS:
-            raise FormatError(path, f"tag {tag}", f"its {length} bytes lie outside the file", "the file is cut short: copy it again")
+            raise FormatError(
+                path, f"tag {tag}", f"its {length} bytes lie outside the file", "the file is cut short: copy it again"
+            )
         entries[tag] = (kind, count, os.pread(fd, length, where))
     private = {t: e for t, e in entries.items() if t not in HANDLED and t >= 32768 and e[0] not in (4, 13, 16, 18)}
     return Directory(order, big, entries, pointer, at, following, private)
@@ -196,7 +202,9 @@ def _plausible(path: Path, d: Directory, samples: int, counts: object) -> None:
     compression = d.number(COMPRESSION, 1)
     most = int(np.max(counts)) if counts is not None and len(counts) else 0  # type: ignore[arg-type]
     if compression in BOUNDED and most and decoded > DEFLATE_RATIO * most + (1 << 16):
-        raise FormatError(path, "block size", f"{decoded} bytes cannot come from {most} compressed ones", "the file is damaged")
+        raise FormatError(
+            path, "block size", f"{decoded} bytes cannot come from {most} compressed ones", "the file is damaged"
+        )
     if compression != 1 and decoded > WIDEST_BLOCK:
         raise FormatError(path, "block size", f"one block decodes to {decoded} bytes", "rewrite it with tiles first")
 
@@ -224,7 +232,10 @@ def _packed(entry: tuple[int, int, bytes], order: str, wanted: str) -> tuple[int
 
 
 def _encode(
-    target: Directory, merged: Mapping[int, tuple[int, int, bytes]], offsets: Mapping[int, int], kept: Mapping[int, bytes]
+    target: Directory,
+    merged: Mapping[int, tuple[int, int, bytes]],
+    offsets: Mapping[int, int],
+    kept: Mapping[int, bytes],
 ) -> bytes:
     """Return a directory's bytes, tags ascending as the standard demands."""
     o, inline = target.order, 8 if target.big else 4
@@ -232,6 +243,8 @@ def _encode(
     out = [struct.pack(o + ("Q" if target.big else "H"), len(merged))]
     for tag in sorted(merged):
         kind, count, payload = merged[tag]
-        value = kept.get(tag) or (struct.pack(o + word, offsets[tag]) if tag in offsets else payload.ljust(inline, b"\0"))
+        value = kept.get(tag) or (
+            struct.pack(o + word, offsets[tag]) if tag in offsets else payload.ljust(inline, b"\0")
+        )
         out.append(struct.pack(f"{o}HH{word}", tag, kind, count) + value)
     return b"".join([*out, struct.pack(o + word, target.following)])

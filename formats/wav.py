@@ -20,6 +20,7 @@ from pellucid.core.types import Description, FormatTraits, Reader, Region, Write
 from pellucid.formats import riff
 from pellucid.formats.pcm import (
     ENCODINGS,
+    OFFSET_8,
     Encoding,
     Interleaved,
     InterleavedWriter,
@@ -169,7 +170,9 @@ def compose(path: Path, description: Description) -> Writer:
 
 def _encoding(path: object, output: Description) -> Encoding:
     encoding = encoding_of(output)
-    if encoding is None or encoding.subtype == "PCM_S8" or len(output.shape) != 2:
+    if encoding and encoding.subtype == "PCM_S8":
+        return OFFSET_8
+    if encoding is None or len(output.shape) != 2:
         raise FormatError(path, "sample type", f"WAV does not hold {output.dtype} with axes {output.axes}")
     return encoding
 

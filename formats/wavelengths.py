@@ -115,9 +115,7 @@ def guess_kind(texts: Iterable[str]) -> str:
     return "radiance" if "radiance" in words else "unknown"
 
 
-def spectral(
-    values: Sequence[float] | None, unit: str | None, widths: Sequence[float] | None
-) -> Mapping[str, Any]:
+def spectral(values: Sequence[float] | None, unit: str | None, widths: Sequence[float] | None) -> Mapping[str, Any]:
     """Return ``wavelengths_nm`` and ``fwhm_nm`` for ``Description.acquisition``, as far as known."""
     centres = to_nm(values, unit)
     out: dict[str, Any] = {}

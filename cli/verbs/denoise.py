@@ -59,9 +59,7 @@ def run(field_name: str, values: dict[str, Any], flags: set[str]) -> int:
         return 0
     status, codes = batch.Status(values["status"]), []
     how = {"quiet": values["quiet"] or values["jobs"] > 1, "resume": values["resume"], "many": many}
-    for row in batch.rows(
-        paths, field_name, request, jobs=values["jobs"], relative_to=values["relative_to"], **how
-    ):
+    for row in batch.rows(paths, field_name, request, jobs=values["jobs"], relative_to=values["relative_to"], **how):
         status.add(row)
         codes.append(int(row["code"]))
         if row["code"]:

@@ -80,8 +80,10 @@ def run(tile: Tile, noise: Noise | None, plan: Plan, rng: np.random.Generator) -
     out = torch.tensordot(mix.T, final, 1)
     return Result(np.moveaxis(out.numpy(), 0, -1).reshape(tile.values.shape))
 
-THIN1=2
-THIN2=2
+
+THIN1 = 2
+THIN2 = 2
+
 
 def dct(n: int):
     """Orthonormal DCT-II; for three channels it is the opponent transform of colours."""
@@ -90,12 +92,14 @@ def dct(n: int):
     out[0] /= math.sqrt(2)
     return out.astype(np.float32)
 
+
 def haar(n: int):
     """Orthonormal Haar."""
     h = np.ones((1, 1))
     while len(h) < n:
         h = np.concatenate([np.kron(h, [1, 1]), np.kron(np.eye(len(h)), [1, -1])]) / math.sqrt(2)
     return h.astype(np.float32)
+
 
 def grid(window, length, step):
     first = -(-window.start // step) * step
@@ -105,50 +109,61 @@ def grid(window, length, step):
         at.append(last)
     return [a - window.start for a in at]
 
+
 def spectra(planes: Tensor) -> Tensor:
     """2-D transform of every patch: (channel, positions, 64)."""
     base = torch.as_tensor(np.kron(dct(SIDE), dct(SIDE)))
     kernel = base.view(-1, 1, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
-    out = [torch.nn.functional.conv2d(p[None, None].contiguous(memory_format=torch.channels_last), kernel) for p in planes]
+    out = [
+        torch.nn.functional.conv2d(p[None, None].contiguous(memory_format=torch.channels_last), kernel) for p in planes
+    ]
     return torch.stack([o.permute(0, 2, 3, 1).reshape(-1, SIDE * SIDE) for o in out])
+
 
 def runs(at, step):
     if len(at) > 1 and at[-1] - at[-2] != step:
         return [at[:-1], at[-1:]]
     return [at]
 
+
 def match(image, rows, cols, o, thin):
     h, w = image.shape
     R = o.search
     if thin == 2:
         s = image[:-1] + image[1:]
-        s = torch.nn.functional.pad((s[:, :-1] + s[:, 1:])[None,None], (0, 1, 0, 1), mode='replicate')[0,0]
-    else: s = image
+        s = torch.nn.functional.pad((s[:, :-1] + s[:, 1:])[None, None], (0, 1, 0, 1), mode="replicate")[0, 0]
+    else:
+        s = image
     pad = R + (R % 2)
-    s = torch.nn.functional.pad(s[None, None], (pad, pad + thin, pad, pad + thin), mode='replicate')[0, 0]
+    s = torch.nn.functional.pad(s[None, None], (pad, pad + thin, pad, pad + thin), mode="replicate")[0, 0]
     out = torch.empty(len(rows), len(cols), o.group, dtype=torch.int64)
     y = 0
     for ry in runs(rows, o.step):
         for y0 in range(0, len(ry), STRIP):
-            part = ry[y0:y0 + STRIP]
+            part = ry[y0 : y0 + STRIP]
             x = 0
             for rx in runs(cols, o.step):
-                out[y:y + len(part), x:x + len(rx)] = nearest(s, pad, part, rx, (h, w), o, thin)
+                out[y : y + len(part), x : x + len(rx)] = nearest(s, pad, part, rx, (h, w), o, thin)
                 x += len(rx)
             y += len(part)
     return out.view(-1, o.group)
 
+
 def nearest(s, pad, ry, rx, size, o, thin):
     R, n = o.search, 2 * o.search + 1
     hh, ww = (ry[-1] - ry[0] + SIDE) // thin, (rx[-1] - rx[0] + SIDE) // thin
-    def cut(y, x, rows, cols): return s[y + pad:y + pad + rows * thin:thin, x + pad: x + pad + cols * thin:thin][:rows,:cols]
+
+    def cut(y, x, rows, cols):
+        return s[y + pad : y + pad + rows * thin : thin, x + pad : x + pad + cols * thin : thin][:rows, :cols]
+
     a = cut(ry[0], rx[0], hh, ww).contiguous()
     D = torch.full((len(ry), len(rx), n, n), math.inf)
     ay, ax = torch.tensor(ry), torch.tensor(rx)
     oy = torch.arange(-R, R + 1)
     for i, dy in enumerate(range(-R, R + 1)):
         ok = [k for k, r in enumerate(ry) if 0 <= r + dy <= size[0] - SIDE]
-        if not ok: continue
+        if not ok:
+            continue
         for ph in range(thin):
             dxs = range(-R + ph, R + 1, thin)
             b = cut(ry[0] + dy, rx[0] + dxs[0], hh, ww + len(dxs) - 1).contiguous()
@@ -156,15 +171,18 @@ def nearest(s, pad, ry, rx, size, o, thin):
             d.square_()
             d = box(d, 1, len(ry), o.step // thin, SIDE // thin)
             d = box(d, 2, len(rx), o.step // thin, SIDE // thin)
-            D[ok[0]:ok[-1]+1, :, i, ph::thin] = d.permute(1, 2, 0)[ok[0]:ok[-1]+1]
+            D[ok[0] : ok[-1] + 1, :, i, ph::thin] = d.permute(1, 2, 0)[ok[0] : ok[-1] + 1]
     for j, x in enumerate(rx):
         lo, hi = max(0, R - x), max(0, x + R - (size[1] - SIDE))
-        if lo: D[:, j, :, :lo] = math.inf
-        if hi: D[:, j, :, n - hi:] = math.inf
+        if lo:
+            D[:, j, :, :lo] = math.inf
+        if hi:
+            D[:, j, :, n - hi :] = math.inf
     D[:, :, R, R] = -1
     k = torch.topk(D.view(len(ry), len(rx), n * n), o.group, dim=-1, largest=False).indices
     pos = (ay[:, None, None] + k // n - R) * (size[1] - SIDE + 1) + ax[None, :, None] + k % n - R
     return pos
+
 
 def box(d, axis, count, stride, width):
     cut = [slice(None)] * 3
@@ -175,40 +193,44 @@ def box(d, axis, count, stride, width):
         out = v.clone() if out is None else out.add_(v)
     return out
 
+
 def collect(table, pilot, where, sigma, size, o):
     c, positions, k = table.shape
     H = torch.as_tensor(haar(o.group))
-    acc = torch.zeros_like(table); weight = torch.zeros(c, positions)
+    acc = torch.zeros_like(table)
+    weight = torch.zeros(c, positions)
     for ch in range(c):
-      s = sigma[ch]
-      for i in range(0, len(where), CHUNK):
-        idx = where[i:i + CHUNK].reshape(-1)
-        g = H @ table[ch].index_select(0, idx).view(-1, o.group, k)
-        if pilot is None:
-            keep = g.abs() > o.threshold * s
-            wt = 1 / keep.sum((1, 2)).clamp_(min=1).float()
-            g *= keep
-        else:
-            b = (H @ pilot[ch].index_select(0, idx).view(-1, o.group, k)).square_()
-            b /= b + s * s
-            g *= b
-            wt = 1 / b.square_().sum((1, 2))
-        g = (H.T @ g) * wt[:, None, None]
-        acc[ch].index_add_(0, idx, g.view(-1, k))
-        weight[ch].index_add_(0, idx, wt[:, None].expand(-1, o.group).reshape(-1))
+        s = sigma[ch]
+        for i in range(0, len(where), CHUNK):
+            idx = where[i : i + CHUNK].reshape(-1)
+            g = H @ table[ch].index_select(0, idx).view(-1, o.group, k)
+            if pilot is None:
+                keep = g.abs() > o.threshold * s
+                wt = 1 / keep.sum((1, 2)).clamp_(min=1).float()
+                g *= keep
+            else:
+                b = (H @ pilot[ch].index_select(0, idx).view(-1, o.group, k)).square_()
+                b /= b + s * s
+                g *= b
+                wt = 1 / b.square_().sum((1, 2))
+            g = (H.T @ g) * wt[:, None, None]
+            acc[ch].index_add_(0, idx, g.view(-1, k))
+            weight[ch].index_add_(0, idx, wt[:, None].expand(-1, o.group).reshape(-1))
     return spread(acc, weight, size)
+
 
 def spread(acc, weight, size):
     base = torch.as_tensor(np.kron(dct(SIDE), dct(SIDE)))
-    kai = np.kaiser(SIDE, BETA); kai = torch.as_tensor(np.outer(kai, kai).astype(np.float32))
+    kai = np.kaiser(SIDE, BETA)
+    kai = torch.as_tensor(np.outer(kai, kai).astype(np.float32))
     c, _, k = acc.shape
     h, w = size[0] - SIDE + 1, size[1] - SIDE + 1
     out, norm = torch.zeros(c, *size), torch.zeros(c, *size)
     for ch in range(c):
-        patches = (base.T*kai.view(-1,1)) @ acc[ch].T
+        patches = (base.T * kai.view(-1, 1)) @ acc[ch].T
         patches = patches.view(SIDE, SIDE, h, w)
         for y in range(SIDE):
             for x in range(SIDE):
-                out[ch, y:y+h, x:x+w] += patches[y, x]
-                norm[ch, y:y+h, x:x+w] += kai[y, x] * weight[ch].view(h, w)
+                out[ch, y : y + h, x : x + w] += patches[y, x]
+                norm[ch, y : y + h, x : x + w] += kai[y, x] * weight[ch].view(h, w)
     return out / norm

@@ -38,8 +38,11 @@ class Options:
         "Patch size in voxels, one odd number or three (5,3,1). auto: the smallest odd cube with at least as many "
         "voxels as volumes. Larger finds less noise where anatomy is simple and blurs detail.",
     )
-    profile: str = option("default", "Overlap of the patches: fast every 3rd voxel, default every 2nd, best every one.",
-                          choices=("fast", "default", "best"))
+    profile: str = option(
+        "default",
+        "Overlap of the patches: fast every 3rd voxel, default every 2nd, best every one.",
+        choices=("fast", "default", "best"),
+    )
     stride: int = option(0, "Step between patches in voxels; 0 takes the profile's. Smaller is slower and smoother.")
     shrink: str = option(
         "frobenius",
@@ -48,11 +51,13 @@ class Options:
         choices=("frobenius", "hard", "threshold"),
     )
     estimator: str = option(
-        "exp2", "Noise estimator; median is free of patents, exp2-legacy repeats the scale of MRtrix3.",
+        "exp2",
+        "Noise estimator; median is free of patents, exp2-legacy repeats the scale of MRtrix3.",
         choices=marchenko_pastur.ESTIMATORS,
     )
     rician: str = option(
-        "none", "Remove the noise floor of magnitudes after denoising: koay, or none for complex or high SNR.",
+        "none",
+        "Remove the noise floor of magnitudes after denoising: koay, or none for complex or high SNR.",
         choices=("none", "koay"),
     )
     coils: int = option(1, "Coils combined by the sum of squares, for --rician koay.")

@@ -10,23 +10,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pellucid.core.lazy import np
+from pellucid.core.lazy import ndimage, np
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array, Tile
 
-CHUNK = 4096  # pixels converted to float64 at a time: 6.5 MB at 200 bands stay in cache
+CHUNK = 4096  # pixels looked at a time: 6.5 MB of float64 at 200 bands stay in cache
 SAMPLE = 65_536  # pixels kept for the robust part: 52 MB at 200 bands, 300 per band
 SPREAD = 2654435761  # Knuth's multiplicative hash: scatters kept pixels without a pattern
+OUTLIER = 5.0  # standard deviations from the 3 x 3 median that make a sample suspect
+MAD_TO_SIGMA = 1.4826  # Gaussian consistency, 1 / Phi^-1(3/4)
 
 
 @dataclass
 class Statistics:
-    """Sums over the valid pixels of the tiles seen so far.
+    """Sums over the valid pixels of the tiles seen so far; ``add`` changes the arrays in place.
 
     ``across`` is the axis that numbers detector columns (1 for a pushbroom flown along lines).
-    Column sums are about ``shift`` as well. ``sample`` holds rows of whole spectra, ``columns`` and
-    ``outliers`` belong to them.
+    ``suspects`` counts samples far from the median of their neighbours and ``excess`` sums how far.
+    ``sample`` holds rows of whole spectra; ``columns`` and ``outliers`` belong to them.
     """
 
     across: int
@@ -37,6 +39,8 @@ class Statistics:
     column_sum: Array  # (column, band), about shift
     column_low: Array  # (column, band)
     column_high: Array
+    suspects: Array  # (column, band)
+    excess: Array  # (column, band)
     sample: list[Array] = field(default_factory=list)
     columns: list[Array] = field(default_factory=list)
     outliers: list[Array] = field(default_factory=list)
@@ -53,18 +57,23 @@ class Statistics:
         freedom = max(n - 1, 1)
         return self.shift + mean, (self.gram - n * np.outer(mean, mean)) / freedom, freedom
 
-    def column_means(self) -> Array:
-        """Return the mean spectrum (column, band) of each detector column; the scene's where it is empty."""
-        n = np.maximum(self.column_count, 1)[:, None]
-        mean = self.total / max(self.count, 1)
-        return self.shift + np.where(self.column_count[:, None] > 0, self.column_sum / n, mean)
-
     def within(self) -> tuple[Array, int]:
-        """Return the covariance about each column's own mean: no constant stripe can enter it."""
+        """Return the covariance about each column's own mean, which no constant stripe can enter."""
         offset = self.column_sum / np.maximum(self.column_count, 1)[:, None]
         inner = self.gram - offset.T @ (offset * self.column_count[:, None])
         freedom = max(self.count - int((self.column_count > 0).sum()), 1)
         return inner / freedom, freedom
+
+    def column_means(self) -> Array:
+        """Return each detector column's mean spectrum (column, band), suspects replaced by their neighbours.
+
+        A column most of whose samples are suspect stands out as a whole: that is its offset, and it is kept.
+        The scene's mean stands for a column without pixels.
+        """
+        n = np.maximum(self.column_count, 1)[:, None]
+        spikes = np.where(self.suspects < 0.5 * n, self.excess, 0)
+        mean = self.total / max(self.count, 1)
+        return self.shift + np.where(self.column_count[:, None] > 0, (self.column_sum - spikes) / n, mean)
 
     def dead(self) -> Array:
         """Return (column, band) cells that never change while their band does."""
@@ -73,64 +82,109 @@ class Statistics:
 
 
 def start(tile: Tile, across: int) -> Statistics:
-    """Return empty sums about the mean spectrum of the first valid tile."""
+    """Return empty sums about the mean spectrum of the first tile."""
     bands = tile.values.shape[-1]
-    seen = tile.values if tile.mask is None else tile.values[tile.mask]
+    seen = tile.values if tile.mask is None or not tile.mask.any() else tile.values[tile.mask]
     shift = seen.reshape(-1, bands).mean(0, dtype=np.float64)
-    columns = tile.shape[across]
+    cells = (tile.shape[across], bands)
     return Statistics(
-        across,
-        shift,
-        np.zeros(bands),
-        np.zeros((bands, bands)),
-        np.zeros(columns, dtype=np.int64),
-        np.zeros((columns, bands)),
-        np.full((columns, bands), np.inf, dtype=np.float32),
-        np.full((columns, bands), -np.inf, dtype=np.float32),
+        across=across,
+        shift=shift,
+        total=np.zeros(bands),
+        gram=np.zeros((bands, bands)),
+        column_count=np.zeros(cells[0], dtype=np.int64),
+        column_sum=np.zeros(cells),
+        column_low=np.full(cells, np.inf, dtype=np.float32),
+        column_high=np.full(cells, -np.inf, dtype=np.float32),
+        suspects=np.zeros(cells, dtype=np.int64),
+        excess=np.zeros(cells),
     )
 
 
-def add(stats: Statistics, tile: Tile, outlier: Array | None = None) -> Statistics:
-    """Add a tile's pixels; ``outlier`` (like values, bool) marks impulses, kept out of column sums and sample.
-
-    The arrays of ``stats`` are changed in place.
-    """
-    values, mask = tile.values, tile.mask
-    lines = values if stats.across == 1 else values.swapaxes(0, 1)  # (along, column, band)
-    valid = None if mask is None else (mask if stats.across == 1 else mask.T)
+def add(stats: Statistics, tile: Tile, impulses: bool = True) -> Statistics:
+    """Add a tile's pixels; without ``impulses`` no sample is compared with its neighbours."""
+    # (along, column, band): the sums run along the track
+    turned = stats.across == 0
+    lines = tile.values.swapaxes(0, 1) if turned else tile.values
+    valid = None if tile.mask is None else (tile.mask.T if turned else tile.mask)
+    chosen = _chosen(tile)
+    chosen = chosen.T if turned else chosen
     begin = tile.window[stats.across].start
     span = slice(begin, begin + lines.shape[1])
+    inner = None if valid is None else ndimage.binary_erosion(valid, np.ones((3, 3)), border_value=1)
     step = max(1, CHUNK // max(lines.shape[1], 1))
     for a in range(0, lines.shape[0], step):
-        block = lines[a : a + step].astype(np.float64)
-        block -= stats.shift
-        if valid is not None:
-            block[~valid[a : a + step]] = 0
-        flat = block.reshape(-1, block.shape[-1])
-        stats.gram += flat.T @ flat
-        sums = block.sum(0)
-        stats.total += sums.sum(0)
-        stats.column_sum[span] += sums
-    _extremes(stats, lines, valid, span)
-    _keep(stats, tile, outlier)
+        part = slice(a, min(a + step, lines.shape[0]))
+        block, ok = lines[part], None if valid is None else valid[part]
+        _sums(stats, block, ok, span)
+        suspect = np.zeros(block.shape, dtype=bool)
+        if impulses:
+            suspect, excess = _suspect(lines, part, None if inner is None else inner[part])
+            stats.suspects[span] += suspect.sum(0)
+            stats.excess[span] += excess.sum(0, dtype=np.float64)
+        where = np.nonzero(chosen[part])
+        stats.sample.append(block[where])
+        stats.columns.append(where[1] + begin)
+        stats.outliers.append(suspect[where])
     return stats
 
 
-def _extremes(stats: Statistics, lines: Array, valid: Array | None, span: slice) -> None:
-    low, high = stats.column_low[span], stats.column_high[span]
-    if valid is None:
-        stats.column_count[span] += lines.shape[0]
-        np.minimum(low, lines.min(0), out=low)
-        np.maximum(high, lines.max(0), out=high)
-        return
-    stats.column_count[span] += valid.sum(0)
-    for line, ok in zip(lines, valid, strict=True):
-        np.minimum(low, line, out=low, where=ok[:, None])
-        np.maximum(high, line, out=high, where=ok[:, None])
+def median3(values: Array, part: slice) -> Array:
+    """Return the 3 x 3 median of lines ``part`` of values (line, sample, band); borders are repeated.
+
+    Column-wise sorts are shared by neighbours: the median of nine is the median of the largest minimum, the
+    median of the medians and the least maximum.
+    """
+    index = np.clip(np.arange(part.start - 1, part.stop + 1), 0, len(values) - 1)
+    rows = values[index]
+    low, high = np.minimum(rows[:-2], rows[1:-1]), np.maximum(rows[:-2], rows[1:-1])
+    middle = np.minimum(high, rows[2:])
+    high = np.maximum(high, rows[2:])
+    middle, low = np.maximum(low, middle), np.minimum(low, middle)
+    left, right = (
+        (lambda a: np.concatenate((a[:, :1], a[:, :-1]), 1)),
+        (lambda a: np.concatenate((a[:, 1:], a[:, -1:]), 1)),
+    )
+    low = np.maximum(np.maximum(left(low), low), right(low))
+    high = np.minimum(np.minimum(left(high), high), right(high))
+    return _middle(low, _middle(left(middle), middle, right(middle)), high)
 
 
-def _keep(stats: Statistics, tile: Tile, outlier: Array | None) -> None:
-    """Keep the pixels whose hashed absolute number falls below the share the whole file may fill."""
+def _middle(a: Array, b: Array, c: Array) -> Array:
+    return np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
+
+
+def _sums(stats: Statistics, block: Array, valid: Array | None, span: slice) -> None:
+    centred = block.astype(np.float64)
+    centred -= stats.shift
+    low = high = block
+    if valid is not None:
+        centred[~valid] = 0
+        low, high = np.where(valid[..., None], block, np.inf), np.where(valid[..., None], block, -np.inf)
+    stats.column_count[span] += len(block) if valid is None else valid.sum(0)
+    np.minimum(stats.column_low[span], low.min(0), out=stats.column_low[span])
+    np.maximum(stats.column_high[span], high.max(0), out=stats.column_high[span])
+    flat = centred.reshape(-1, centred.shape[-1])
+    stats.gram += flat.T @ flat
+    sums = centred.sum(0)
+    stats.total += sums.sum(0)
+    stats.column_sum[span] += sums
+
+
+def _suspect(lines: Array, part: slice, inner: Array | None) -> tuple[Array, Array]:
+    """Return samples far from the median of their neighbours, and how far."""
+    block = lines[part]
+    away = block - median3(lines, part)
+    size = np.abs(away)
+    few = size.reshape(-1, size.shape[-1])[:: max(1, size.shape[0] * size.shape[1] // 512)]
+    suspect = size > OUTLIER * MAD_TO_SIGMA * np.median(few, axis=0)
+    if inner is not None:
+        suspect &= inner[..., None]
+    return suspect, away * suspect
+
+
+def _chosen(tile: Tile) -> Array:
+    """Return the valid pixels whose hashed absolute number falls below the share the file may fill."""
     rows = np.arange(tile.window[0].start, tile.window[0].stop, dtype=np.uint64)[:, None]
     cols = np.arange(tile.window[1].start, tile.window[1].stop, dtype=np.uint64)[None, :]
     share = SAMPLE / (tile.shape[0] * tile.shape[1])
@@ -138,9 +192,4 @@ def _keep(stats: Statistics, tile: Tile, outlier: Array | None) -> None:
     if share < 1:
         number = (rows * np.uint64(tile.shape[1]) + cols) * np.uint64(SPREAD) & np.uint64(0xFFFFFFFF)
         chosen = number < np.uint64(share * 2**32)
-    if tile.mask is not None:
-        chosen &= tile.mask
-    where = np.nonzero(chosen)
-    stats.sample.append(tile.values[where])
-    stats.columns.append(where[stats.across] + tile.window[stats.across].start)
-    stats.outliers.append(np.zeros(tile.values[where].shape, dtype=bool) if outlier is None else outlier[where])
+    return chosen if tile.mask is None else chosen & tile.mask

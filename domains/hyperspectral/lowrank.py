@@ -35,7 +35,9 @@ class Options:
     """Options of ``lowrank``; the defaults need no thought."""
 
     profile: str = option(
-        "default", "speed against quality: fast is a third of the work, best ten times", choices=("fast", "default", "best")
+        "default",
+        "speed against quality: fast is a third of the work, best ten times",
+        choices=("fast", "default", "best"),
     )
     rank: int = option(0, "eigenimages kept; 0 finds the number; too few loses materials, too many keeps noise")
     mixed: str = option(

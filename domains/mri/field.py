@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pellucid.core.types import Noise
 from pellucid.domains.declare import Choice, Field, Phantom, Subject, always
 from pellucid.domains.mri import checks, metrics, noise
 
@@ -30,6 +29,13 @@ def facts(subject: Subject) -> Mapping[str, Any]:
     d = subject.description
     known = {key: d.acquisition[key] for key in ("bvals", "bvecs", "coils") if key in d.acquisition}
     return known | {"spacing_mm": d.spacing[: d.spatial], "kind": d.kind}
+
+
+def law(subject: Subject) -> str:
+    """Return the noise law: Gaussian per part for complex samples, Rician for magnitudes of one coil, else chi."""
+    if checks.is_complex(subject):
+        return "gaussian"
+    return "ncchi" if int(subject.description.acquisition.get("coils", 1)) > 1 else "rician"
 
 
 def simulate(seed: int = 0, case: str = CASES[0], size: Any = None) -> Phantom:
@@ -63,6 +69,7 @@ FIELD = Field(
     warn=(checks.negative, checks.resampled, checks.zero_filled, checks.processed, checks.noise_floor),
     estimate=noise.estimate,
     estimators=noise.ESTIMATORS,
+    law=law,
     extras=facts,
     simulate=simulate,
     cases=CASES,

@@ -139,9 +139,7 @@ def _dwi_signal(shape: tuple[int, ...], bvals: Array, bvecs: Array) -> tuple[Arr
     series = np.empty((*shape, len(bvals)))
     for v, (b, g) in enumerate(zip(bvals, bvecs, strict=True)):
         weighted = (1 - crossing) * _stick(fibre1, b, g) + crossing * _stick(fibre2, b, g)
-        series[..., v] = bias * (
-            white * weighted + 1.2 * grey * np.exp(-GREY * b) + 2 * fluid * np.exp(-FLUID * b)
-        )
+        series[..., v] = bias * (white * weighted + 1.2 * grey * np.exp(-GREY * b) + 2 * fluid * np.exp(-FLUID * b))
     return series, head > 0.5
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     State = dict[str, Any]
 
-TINY = 1e-30  # power; keeps divisions finite, far below any recording's quantisation
+TINY = 1e-22  # power; keeps divisions finite in float32 for data scaled by 1e-6 to 1e6
 SPP_XI = 10**1.5  # fixed a-priori SNR of 15 dB: Gerkmann and Hendriks 2012, section III
 SPP_DECAY = 0.9  # the paper's 0.8 loses up to 3 dB on single files
 START_QUANTILE, START_SCALE = 0.15, 2.0  # of |Y|^2 over the first seconds; 2 brings the quantile near the mean
@@ -85,3 +85,22 @@ def start(power: Array, live: Array) -> Array:
             low = np.maximum(low, np.float32(TINY))[None]
             first[g] = spp_follow(kept[:, None], live[live[:, g], g : g + 1], spp_begin(low), backwards=True)[1]["lam"]
     return first
+
+
+def begin(name: str, first: Array) -> State:
+    """Return the state of tracker ``name`` at a noise power ``first`` (groups, bins)."""
+    return BEGIN[name](first)
+
+
+def follow(name: str, power: Array, live: Array, state: State) -> tuple[Array, State]:
+    """Run tracker ``name`` over a batch: lam (frames, groups, bins) and the new state."""
+    return FOLLOW[name](power, live, state)
+
+
+def restart(state: State, first: Array, groups: Array) -> State:
+    """Return the state with a new noise power for some groups."""
+    return {**state, "lam": np.where(groups[:, None], first, state["lam"])}
+
+
+BEGIN = {"spp": spp_begin}
+FOLLOW = {"spp": spp_follow}

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stripes, dead columns and impulses: found against the signal subspace, taken out before it is used.
+
+All three are sparse in (column, band) or (pixel, band), while a scene fills the subspace: what one detector cell
+shows that the other bands of its column cannot explain is the instrument. A column that stands out in many bands
+at once is scene (a road, a field edge) and is left alone, and so is a run of neighbouring bands (a narrow
+absorption).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pellucid.core.estimate.regression import EDGE_MARGIN, Subspace, signal_subspace
+from pellucid.core.lazy import np
+from pellucid.domains.hyperspectral import gram
+
+if TYPE_CHECKING:
+    from pellucid.core.types import Array, Tile
+    from pellucid.domains.hyperspectral.gram import Statistics
+
+ROUNDS = 5  # of subspace, offsets, impulses
+MARGINS = (4.0, 2.0, 1.3)  # on the noise edge in the first rounds: what damage left in the subspace is not kept
+FILLS = 6  # projections that fill masked samples: the error shrinks by their leverage each time
+IMPULSE = 4.5  # whitened residual that makes a sample an impulse
+OFFSET = 4.5  # robust standard deviations of a column's mean that make an offset
+SCENE = 0.3  # share of bands in which a column's "offset" is scene
+STRIPED = 0.03  # share of a band's columns with offsets that fires the test: Gaussian tails give 1e-5
+SPECKLED = 0.01  # share of a band's samples confirmed as impulses that fires the test
+MEDIAN_NOISE = 1.1  # noise of a sample minus the median of its 3 x 3 neighbourhood, over its own
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What is wrong with a scene's detector: ``offset`` (column, band) input units, ``dead`` (column, band)."""
+
+    across: int
+    offset: Array
+    dead: Array
+    impulses: bool
+    space: Subspace
+
+
+def repair(
+    stats: Statistics, sigma: Array | None, *, rank: int = 0, forced: bool = False
+) -> tuple[Repair | None, Subspace | None, Array | None]:
+    """Return the corrections a scene needs with the subspace and mean found beside them, or three None.
+
+    Parameters
+    ----------
+    stats : Statistics
+        Of the whole scene.
+    sigma : array (band,), optional
+        Noise where it is known.
+    forced : bool
+        Treat the scene as mixed whatever the test says.
+    """
+    dead = stats.dead()
+    cells = (stats.suspects < 0.5 * np.maximum(stats.column_count, 1)[:, None]) & ~dead
+    share = (stats.suspects * cells).sum(0) / max(stats.count, 1)
+    covariance, freedom = stats.within()
+    space = signal_subspace(covariance, freedom, sigma, rank=rank)
+    striped = bool((_offsets(stats, space, dead) != 0).mean(0).max() > STRIPED)
+    speckled = bool(share.max() > SPECKLED)
+    if not (forced or dead.any() or striped or speckled):
+        return None, None, None
+    found, space, mean, impulses = _fit(stats, space, dead, sigma, rank, speckled or forced)
+    confirmed = bool(impulses.max() > SPECKLED)
+    if not (forced or dead.any() or striped or confirmed):
+        return None, None, None
+    return Repair(stats.across, found, dead, confirmed, space), space, mean
+
+
+def mend(tile: Tile, state: Any, found: Repair) -> tuple[Array, int]:
+    """Return the tile's values with offsets removed, dead and impulsive samples predicted, and their number.
+
+    The prediction of a masked sample is its place in the subspace given the pixel's other bands.
+    """
+    columns = tile.window[found.across]
+    offset = found.offset[columns].astype(np.float32)
+    dead = found.dead[columns]
+    turned = found.across == 0
+    values = tile.values - (offset[:, None] if turned else offset[None])
+    lost = dead[:, None] if turned else dead[None]
+    out, count = values.copy(), 0
+    inner = [slice(c.start - w.start, c.stop - w.start) for c, w in zip(tile.core, tile.window, strict=True)]
+    for i in range(len(values)):
+        row = values[i]
+        mask = np.broadcast_to(lost[i if turned else 0], row.shape).copy()
+        if found.impulses:
+            away = row - gram.median3(values, slice(i, i + 1))[0]
+            suspect = np.abs(away) > gram.OUTLIER * MEDIAN_NOISE * state.sigma
+            mask |= suspect & ~_runs(suspect, away)
+        white = ((row - state.mean) * state.weight).astype(np.float32)
+        held = np.broadcast_to(lost[i if turned else 0], row.shape)
+        filled, mask = _fill(white, mask, found.space, held, found.impulses)
+        out[i] = np.where(mask, filled * state.sigma + state.mean, row)
+        if inner[0].start <= i < inner[0].stop:
+            count += int(mask[inner[1]].sum())
+    return out, count
+
+
+def _fit(
+    stats: Statistics, space: Subspace, dead: Array, sigma: Array | None, rank: int, speckled: bool
+) -> tuple[Array, Subspace, Array, Array]:
+    """Return offsets, subspace, mean and the share of impulses per band, from the kept sample."""
+    sample = np.concatenate(stats.sample)
+    columns = np.concatenate(stats.columns)
+    lost = dead[columns]
+    mask = lost.copy()
+    if speckled:
+        striped = (stats.suspects >= 0.5 * np.maximum(stats.column_count, 1)[:, None])[columns]
+        mask |= np.concatenate(stats.outliers) & ~striped
+    mean = _mean(stats, np.zeros_like(stats.column_sum), dead)
+    offset = _offsets(stats, space, dead)
+    for margin in (*MARGINS, *[EDGE_MARGIN] * (ROUNDS - len(MARGINS))):
+        mean = _mean(stats, offset, dead)
+        weight = np.divide(1.0, space.sigma, out=np.zeros_like(space.sigma), where=space.sigma > 0)
+        white = ((sample - offset[columns] - mean) * weight).astype(np.float32)
+        filled, mask = _fill(white, mask, space, lost, speckled)
+        centre, covariance = _covariance(filled, mask)
+        mean = mean + centre * space.sigma
+        covariance *= np.outer(space.sigma, space.sigma)
+        space = signal_subspace(covariance, max(len(filled) - 1, 1), sigma, rank=rank, margin=margin)
+        offset = _offsets(stats, space, dead)
+    return offset, space, _mean(stats, offset, dead), (mask & ~lost).mean(0)
+
+
+def _fill(white: Array, mask: Array, space: Subspace, lost: Array, impulses: bool) -> tuple[Array, Array]:
+    """Return whitened spectra with masked samples predicted, and the mask after the residuals were looked at.
+
+    The fixed point is the conditional mean of a masked sample under the signal's own variances (lambda - 1): a
+    component that is half noise is believed by half.
+    """
+    basis = space.basis.astype(np.float32)
+    belief = (1 - 1 / np.maximum(space.values[: space.rank], 1)).astype(np.float32)
+    filled = np.where(mask, 0, white)
+    for i in range(FILLS):
+        predicted = (filled @ basis * belief) @ basis.T
+        if impulses and i >= FILLS // 2:
+            residual = white - predicted
+            beyond = np.abs(residual) > IMPULSE
+            mask = lost | (beyond & ~_runs(beyond, residual))
+        filled = np.where(mask, predicted, white)
+    return filled, mask
+
+
+def _runs(found: Array, values: Array) -> Array:
+    """Return samples in runs of three or more bands found with the same sign: a spectral feature."""
+    sign = np.where(found, np.sign(values), 0).astype(np.int8)
+    middle = np.zeros(found.shape, dtype=bool)
+    middle[..., 1:-1] = (
+        (sign[..., 1:-1] != 0) & (sign[..., :-2] == sign[..., 1:-1]) & (sign[..., 2:] == sign[..., 1:-1])
+    )
+    wide = middle.copy()
+    wide[..., :-1] |= middle[..., 1:]
+    wide[..., 1:] |= middle[..., :-1]
+    return wide
+
+
+def _covariance(filled: Array, mask: Array) -> tuple[Array, Array]:
+    """Return mean and covariance of filled whitened spectra; a predicted sample brings back its missing noise."""
+    n, bands = filled.shape
+    total, second = np.zeros(bands), np.zeros((bands, bands))
+    for a in range(0, n, gram.CHUNK):
+        block = filled[a : a + gram.CHUNK].astype(np.float64)
+        total += block.sum(0)
+        second += block.T @ block
+    mean = total / n
+    second = (second - n * np.outer(mean, mean)) / max(n - 1, 1)
+    second[np.diag_indices(bands)] += mask.mean(0)
+    return mean, second
+
+
+def _mean(stats: Statistics, offset: Array, dead: Array) -> Array:
+    """Return the scene's mean spectrum without offsets and dead cells."""
+    count = stats.column_count[:, None] * ~dead
+    means = stats.column_means() - offset
+    return np.where(count.sum(0) > 0, (means * count).sum(0) / np.maximum(count.sum(0), 1), stats.shift)
+
+
+def _offsets(stats: Statistics, space: Subspace, dead: Array) -> Array:
+    """Return each cell's offset (column, band), input units, 0 where it is not significant.
+
+    A column's mean spectrum is fitted by the subspace, leaving out the bands that stand out; what then stands out
+    beyond the spread over all columns is the cell's own.
+    """
+    live = (space.sigma > 0) & ~dead & (stats.column_count[:, None] > 2)
+    means = stats.column_means()
+    mean = _mean(stats, np.zeros_like(means), dead)
+    weight = np.divide(1.0, space.sigma, out=np.zeros_like(space.sigma), where=space.sigma > 0)
+    white = (means - mean) * weight
+    basis, k = space.basis, space.rank
+    use, found = live, np.zeros_like(live)
+    floor = 1 / np.sqrt(np.maximum(stats.column_count, 1))[:, None]
+    for _ in range(ROUNDS):
+        normal = (use.astype(np.float64) @ (basis[:, :, None] * basis[:, None, :]).reshape(-1, k * k)).reshape(-1, k, k)
+        normal += 1e-6 * np.eye(k)  # whitened units: keeps a column without usable bands solvable
+        right = (white * use) @ basis
+        residual = white - np.linalg.solve(normal, right[..., None])[..., 0] @ basis.T
+        spread = gram.MAD_TO_SIGMA * np.nanmedian(np.where(live, np.abs(residual), np.nan), axis=0)
+        found = live & (np.abs(residual) > OFFSET * np.maximum(spread, floor))
+        use = live & ~found
+    scene = (found.sum(1) > SCENE * np.maximum(live.sum(1), 1))[:, None]
+    return np.where(found & ~scene, residual * space.sigma, 0)
