@@ -76,8 +76,6 @@ def open(path: Path, **hints: Any) -> sound.Decoded:
         with path.open("rb") as file:
             meta = metadata(path, file)
             total = meta.total or count_frames(path, file, meta)
-            if total >> 32:
-                raise FormatError(path, "STREAMINFO", f"{total} samples are more than is supported")
     except OSError as error:
         raise FormatError(path, "file", error.strerror or "cannot be read") from error
     if meta.bits not in SUBTYPES:
@@ -88,7 +86,8 @@ def open(path: Path, **hints: Any) -> sound.Decoded:
     subtype = SUBTYPES[meta.bits]
     description = sound.describe((total, meta.channels), meta.rate, subtype, "FLAC", "flac").with_(order="forward")
     # The decoder sees STREAMINFO and frames only: foreign blocks, whatever is in them, cannot disturb it.
-    head = b"fLaC\x80\0\0\x22" + meta.info[:14] + total.to_bytes(4, "big") + meta.info[18:]
+    facts = (int.from_bytes(meta.info[10:18], "big") >> 36 << 36 | total).to_bytes(8, "big")
+    head = b"fLaC\x80\0\0\x22" + meta.info[:10] + facts + meta.info[18:]
     return sound.Decoded(path, description, sound.STORED[subtype][2], (head, meta.frames_at), meta)
 
 

@@ -141,6 +141,11 @@ def copy(source: int, target: int, start: int, stop: int, to: int) -> None:
         start, to = start + len(data), to + len(data)
 
 
+def append(fd: int, data: bytes | bytearray, at: int) -> None:
+    """Write plain bytes at a position."""
+    _drain(fd, data, at)
+
+
 def _fill(fd: int, target: np.ndarray[Any, Any], at: int) -> None:
     """Read exactly the bytes of a contiguous array."""
     view = memoryview(target).cast("B")

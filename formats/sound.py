@@ -153,7 +153,8 @@ class Decoded:
 def _decoder(path: Path, shown: tuple[bytes, int] | None) -> Any:
     import soundfile
 
-    return soundfile.SoundFile(_Shown(path, *shown) if shown else path)
+    file: Any = _Shown(path, *shown) if shown else path
+    return soundfile.SoundFile(file)
 
 
 class _Shown(io.RawIOBase):

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pellucid.core.lazy import ndimage, np
-from pellucid.core.noise import rician
+from pellucid.core.lazy import np
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array
 
 MEDIAN_TO_SIGMA = 0.6744897501960817  # Phi^-1(3/4)
-BLOCK = 32  # samples; an image's quiet quarter is sought among blocks of this edge
-QUIET = 0.25  # quantile over the blocks
-RISE = 1.3  # from one stride to the next: more than white noise and fine texture give (benchmarks/image_nlm)
+BLOCK = {1: 1024, 2: 32, 3: 10}  # samples; an image's quiet part is sought among blocks of this edge
+QUIET = 0.25  # quantile over the blocks that is compared between strides
+QUIETEST = 0.1  # quantile that is free of texture in most images (benchmarks/image_nlm)
+QUIETEST_Z = -1.2815515655446004  # Phi^-1(0.1)
+SCATTER = 1.35  # of a block's estimate, times sqrt(details); 1.17 if details did not overlap. White noise, simulated
+RISE = 1.4  # tune images: white noise of 5/255 and texture give <= 1.25, camera noise >= 1.7 (benchmarks/image_nlm)
 FEW = 64  # details below which no median is taken
-EDGES = 0.5  # share of foreground voxels, those of least gradient, that are looked at
-ROUNDS = 20  # Koay's correction converges in a few
+FEW_BLOCKS = 16  # below, the whole image is one block
 
 
 def mad_sigma(values: Array, spatial: int, stride: int = 1, keep: Array | None = None) -> float:
@@ -51,7 +52,8 @@ def mad_sigma(values: Array, spatial: int, stride: int = 1, keep: Array | None =
     >>> bool(abs(mad_sigma(noise, 2) / 2.0 - 1) < 0.02)
     True
     """
-    return _median(_valid(details(values, spatial, stride), spatial, stride, keep))
+    found = details(values, spatial, stride)
+    return median_sigma(found if keep is None else found[supported(keep, stride)])
 
 
 def details(values: Array, spatial: int, stride: int = 1) -> Array:
@@ -72,13 +74,19 @@ def details(values: Array, spatial: int, stride: int = 1) -> Array:
 def correlated_sigma(values: Array, spatial: int = 2, keep: Array | None = None) -> tuple[float, int]:
     """Return noise strength and the stride at which noise of neighbouring samples looks independent.
 
-    Compares the quiet blocks at strides 1, 2 and 4: as long as the estimate rises by more than a factor of
-    1.3 the noise is correlated, and the wider stride tells more.
+    Blocks are sorted by their details at strides 1, 2 and 4. Where the quiet ones rise by more than a factor
+    of 1.4 from stride 1 to 2, the noise is correlated and the widest stride that still shows more is taken;
+    its median over the whole image is returned. White noise is read from the quietest blocks instead, which
+    hold the least texture.
 
     Parameters
     ----------
     values : array (spatial..., series or not)
-        At least 64 samples on each axis for all strides to be tried.
+        64 samples on each axis or more.
+    spatial : int
+        Number of spatial axes.
+    keep : bool array over the spatial axes, optional
+        Blocks that touch a sample outside are left out.
 
     Returns
     -------
@@ -87,10 +95,50 @@ def correlated_sigma(values: Array, spatial: int = 2, keep: Array | None = None)
     stride : int
         1 for white noise.
     """
-    stride, quiet = 1, _quiet(values, spatial, 1, keep)
-    for wider in (2, 4):
-        next_ = _quiet(values, spatial, wider, keep)
-        if not next_ > RISE * quiet:
+    blocks, size = _block_sigmas(values, spatial, 1, keep)
+    stride, quiet = 1, float(np.quantile(blocks, QUIET))
+    for wider, rise in ((2, RISE), (4, 1.0)):
+        next_ = float(np.quantile(_block_sigmas(values, spatial, wider, keep)[0], QUIET))
+        if not next_ > rise * quiet:
             break
         stride, quiet = wider, next_
-    return mad_sigma(values, spatial, stride, keep), stride
+    if stride > 1 or blocks.size < FEW_BLOCKS:
+        return mad_sigma(values, spatial, stride, keep), stride
+    return float(np.quantile(blocks, QUIETEST)) / (1 + QUIETEST_Z * SCATTER / size**0.5), 1
+
+
+def median_sigma(found: Array) -> float:
+    """Return sigma from details: median of their absolute values over 0.6745; exact zeros are no noise."""
+    size = np.abs(found[found != 0])
+    return float(np.median(size)) / MEDIAN_TO_SIGMA if size.size >= FEW else 0.0
+
+
+def supported(keep: Array, stride: int = 1) -> Array:
+    """Return where all taps of a detail lie inside ``keep``."""
+    out = np.asarray(keep, np.bool_)
+    for axis in range(out.ndim):
+        n = max(out.shape[axis] - 3 * stride, 0)
+        take = (slice(None),) * axis
+        out = np.logical_and.reduce([out[(*take, slice(k * stride, k * stride + n))] for k in range(4)])
+    return np.asarray(out)
+
+
+def _block_sigmas(values: Array, spatial: int, stride: int, keep: Array | None) -> tuple[Array, int]:
+    """Return sigma of every block of supported details and the details in a block; one sigma if blocks are few."""
+    found = details(values, spatial, stride)
+    edge = BLOCK[spatial]
+    counts = [n // edge for n in found.shape[:spatial]]
+
+    def blocks(array: Array) -> Array:
+        cut = array[tuple(slice(0, n * edge) for n in counts)]
+        split = cut.reshape([m for n in counts for m in (n, edge)] + [-1])
+        order = (*range(0, 2 * spatial, 2), *range(1, 2 * spatial, 2), 2 * spatial)
+        return split.transpose(order).reshape(int(np.prod(counts)), -1)
+
+    if np.prod(counts) >= FEW_BLOCKS:
+        each = np.abs(blocks(found))
+        if keep is not None:
+            each = each[blocks(supported(keep, stride)).all(axis=1)]
+        if len(each) >= FEW_BLOCKS:
+            return np.median(each, axis=1) / MEDIAN_TO_SIGMA, each.shape[1]
+    return np.array([mad_sigma(values, spatial, stride, keep)]), found.size

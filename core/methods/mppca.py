@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 LARGEST_CUBE = 9  # automatic patches stop here: N < M is handled, and the halo must be known beforehand
 SMALLEST_SHORT_SIDE = 3  # eigenvalues below which nothing can be said of a patch
 CHUNK_BYTES = 4 << 20  # of gathered patches: small enough for the cache, large enough to batch
+TAPER = 0.4  # what a patch's outermost voxels lose of their say; diffusion phantom, seed 7: error -2 % at stride 3
+MARGIN = 1.1  # on the estimated variance, for shrinkage only: too little noise costs more than too much; same -1 %
 STRIDES = {"fast": 3, "default": 2, "best": 1}
 
 
@@ -274,6 +276,7 @@ def _slab(job: _Job, x: int) -> tuple[Array, Array, int, int]:
     block, valid = job.values[x : x + ex], job.valid[x : x + ex]
     total = np.zeros(block.shape, block.dtype)
     side = np.zeros((*valid.shape, 3))
+    taper = _taper(job.size, 0.0 if job.options.parity else TAPER)
     places = [(int(y), int(z)) for y in job.starts[1] for z in job.starts[2]]
     volumes = block.shape[-1]
     many = max(1, CHUNK_BYTES // (ex * ey * ez * volumes * block.itemsize))
@@ -292,12 +295,22 @@ def _slab(job: _Job, x: int) -> tuple[Array, Array, int, int]:
         flat = patches.reshape(len(chunk), -1, volumes)
         figures = _shrink(flat, inside.reshape(len(chunk), -1), given, job.options)
         failed += int(np.count_nonzero(figures[:, 0] == 0))
+        patches *= taper[..., None]
         for i, (y, z) in enumerate(chunk):
             used = tuple(slice(*span[a]) for span, a in zip(job.spans, (x, y, z), strict=True))
             there = (used[0], slice(y + used[1].start, y + used[1].stop), slice(z + used[2].start, z + used[2].stop))
             total[there] += patches[i][used]
-            side[there] += figures[i]
+            side[there] += figures[i] * taper[used][..., None]
     return total, side, len(places), failed
+
+
+def _taper(size: tuple[int, ...], depth: float) -> Array:
+    """Return weights over a patch: 1 in the centre, falling with the square of the distance on each axis."""
+    taper = np.ones(size, np.float32)
+    for axis, edge in enumerate(size):
+        at = np.linspace(-1, 1, edge) if edge > 1 else np.zeros(1)
+        taper *= np.expand_dims(1 - depth * at**2, tuple(i for i in range(3) if i != axis)).astype(np.float32)
+    return taper
 
 
 def _shrink(patches: Array, inside: Array, variance: Array | None, options: Options) -> Array:
@@ -325,7 +338,8 @@ def _shrink(patches: Array, inside: Array, variance: Array | None, options: Opti
         name += "-legacy"
     rank, noise = marchenko_pastur.rank_and_variance(values, long, short, name, variance=variance)
     good = (noise > 0) & (short >= SMALLEST_SHORT_SIDE)
-    factors = _factors(values, rank, np.where(good, noise, 1), (short / np.maximum(long, 1), options))
+    level = np.where(good, noise, 1) * (MARGIN if variance is None else 1)
+    factors = _factors(values / level[:, None], rank, short / np.maximum(long, 1), options)
     weight = np.ones(len(rank)) if options.parity else count / n / (1 + factors.sum(axis=1))
     weight[~good] = 0
     for i, patch in enumerate(patches):
@@ -341,15 +355,15 @@ def _shrink(patches: Array, inside: Array, variance: Array | None, options: Opti
     return weight[:, None] * np.stack([np.ones(len(rank)), np.sqrt(noise), rank], axis=1)
 
 
-def _factors(values: Array, rank: Array, noise: Array, how: tuple[Array, Options]) -> Array:
+def _factors(square: Array, rank: Array, beta: Array, options: Options) -> Array:
     """Return what each component is multiplied with, (batch, R); zero for dropped ones, which come first.
 
-    frobenius: sqrt((y^2 - beta - 1)^2 - 4 beta) / y^2, y = singular value / sigma (Gavish & Donoho 2017, eq. 7).
+    With y = singular value / sigma, ``square`` = y^2 and beta = r/q: frobenius is
+    sqrt((y^2 - beta - 1)^2 - 4 beta) / y^2 above the edge 1 + sqrt(beta) (Gavish & Donoho 2017, eq. 7).
     """
-    beta, options = how[0][:, None], how[1]
-    square = np.maximum(values, 0) / noise[:, None]
+    beta = beta[:, None]
     if options.parity or options.shrink == "hard":
-        return (np.arange(values.shape[1]) >= values.shape[1] - rank[:, None]).astype(np.float64)
+        return (np.arange(square.shape[1]) >= square.shape[1] - rank[:, None]).astype(np.float64)
     if options.shrink == "threshold":  # Gavish & Donoho 2014, eq. 11
         least = 2 * (beta + 1) + 8 * beta / (beta + 1 + np.sqrt(beta**2 + 14 * beta + 1))
         return (square > least).astype(np.float64)

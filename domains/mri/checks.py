@@ -127,8 +127,8 @@ def negative(subject: Subject) -> tuple[str, str] | None:
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     if not low < 0:
         return None
-    text = f"a magnitude with negative values (lowest {low:g}, highest {high:g}) was interpolated or processed, it is not raw"
-    return "resampled", text + ": its noise is correlated between voxels; denoise before any correction"
+    text = f"a magnitude with negative values (lowest {low:g}, highest {high:g}) was interpolated or processed"
+    return "resampled", text + ": it is not raw, its noise is shared between voxels; denoise before any correction"
 
 
 def resampled(subject: Subject) -> tuple[str, str] | None:
@@ -172,8 +172,8 @@ def processed(subject: Subject) -> tuple[str, str] | None:
 
 
 def noise_floor(subject: Subject) -> tuple[str, str] | None:
-    """Warn where magnitudes are so weak that noise lifts their mean."""
-    if is_complex(subject) or subject.description.kind not in ("magnitude", "unknown"):
+    """Warn where a volume of a series is so weak that noise lifts its mean."""
+    if is_complex(subject) or subject.description.series is None:
         return None
     from pellucid.domains.mri import noise
 
@@ -182,6 +182,19 @@ def noise_floor(subject: Subject) -> tuple[str, str] | None:
         return None
     text = f"the weakest volume has a signal-to-noise ratio of {ratio:.1f}: the noise floor of magnitudes stays in"
     return "noise-floor", text + " the result unless --rician koay removes it (mppca)"
+
+
+def doubtful_noise(subject: Subject) -> tuple[str, str] | None:
+    """Warn where air and tissue of a single volume tell different noise levels."""
+    if is_complex(subject) or subject.probe.ndim > subject.description.spatial:
+        return None
+    from pellucid.domains.mri import noise
+
+    report = noise.reports(subject)[0][1]
+    if not report["doubtful"]:
+        return None
+    text = f"the noise level is {report['air']:.3g} by the air and {report['tissue']:.3g} by the tissue"
+    return "doubtful-noise", text + ": it varies in space, or the image was filtered; check --sigma"
 
 
 def _fact(subject: Subject, key: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pellucid.core.errors import UsageError
 from pellucid.core.lazy import np
 from pellucid.core.types import Noise
 from pellucid.domains.declare import Subject
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pellucid.core.types import Array
 
 ESTIMATORS = ("mad", "background")
+NAMES = {"mad": "tissue", "background": "air"}  # as the report calls them
 LOOKS = 5  # volumes of a series that are looked at
 
 
@@ -24,33 +26,47 @@ def estimate(subject: Subject, estimator: str) -> Noise:
     Parameters
     ----------
     estimator : {"", "mad", "background"}
-        ``background`` fits the air around the head (Rayleigh); ``mad`` takes the finest wavelet scale inside it,
-        corrected for the Rician law. Without a name the background is taken where it was not zeroed.
+        ``background`` fits the air around the head (Rayleigh); ``mad`` takes the finest wavelet details of flat
+        tissue, corrected for the Rician law. Without a name: the air where there is any, else the tissue.
 
     Returns
     -------
     Noise
         ``rician`` for magnitudes; ``gaussian`` for complex samples (per real and imaginary part). In a series
         the median over up to ``LOOKS`` volumes.
+
+    Raises
+    ------
+    UsageError
+        The background was asked for and there is none.
     """
     if checks.is_complex(subject):
         return Noise("gaussian", _complex_sigma(subject.probe, subject.description.spatial), "estimated", "mad")
-    found = [_volume_sigma(volume, estimator) for volume in _looks(subject)]
-    sigma = float(np.median([sigma for sigma, _ in found]))
-    used = next((name for _, name in found if name), estimator or "mad")
-    return Noise("rician", sigma, "estimated", used)
+    found = reports(subject)
+    key = NAMES.get(estimator)
+    levels = [report[key] if key else sigma for sigma, report in found]
+    levels = [sigma for sigma in levels if sigma > 0]
+    if not levels and estimator == "background":
+        hint = "use --estimator mad, or give --sigma"
+        raise UsageError("has no air around the head to take the noise from", subject.path, hint)
+    used = estimator or ("background" if any(report["used"] == "air" for _, report in found) else "mad")
+    return Noise("rician", float(np.median(levels)) if levels else 0.0, "estimated", used)
+
+
+def reports(subject: Subject) -> list[tuple[float, dict[str, Any]]]:
+    """Return sigma and what it rests on for each volume that is looked at."""
+    from pellucid.core.estimate import background
+
+    return [background.rician_sigma(volume) for volume in _looks(subject)]
 
 
 def weakest_ratio(subject: Subject) -> float | None:
     """Return the signal-to-noise ratio of the weakest volume inside the head; None where no noise is found."""
     sigma = float(estimate(subject, "").sigma)
-    if not sigma > 0:
-        return None
     head = foreground(subject.probe, subject.description.spatial)
-    if not head.any():
+    if not sigma > 0 or not head.any():
         return None
-    levels = [float(np.nanmedian(volume[head])) for volume in _looks(subject)]
-    return min(levels) / sigma
+    return min(float(np.nanmedian(volume[head])) for volume in _looks(subject)) / sigma
 
 
 def _looks(subject: Subject) -> list[Array]:
@@ -60,20 +76,6 @@ def _looks(subject: Subject) -> list[Array]:
         return [probe]
     count = probe.shape[-1]
     return [probe[..., int(i)] for i in np.unique(np.linspace(0, count - 1, min(LOOKS, count)).round())]
-
-
-def _volume_sigma(volume: Array, estimator: str) -> tuple[float, str]:
-    volume = np.nan_to_num(volume)
-    if estimator == "background":
-        from pellucid.core.estimate import background
-
-        found: Any = background.rician_sigma(volume)
-    else:
-        from pellucid.core.estimate import mad
-
-        found = mad.rician_sigma(volume)
-    sigma, report = found
-    return float(sigma), str(report.get("used", "")) if isinstance(report, dict) else ""
 
 
 def _complex_sigma(values: Array, spatial: int) -> float:

@@ -18,7 +18,7 @@ EVERYTHING = (slice(None), slice(None))
 REAL = [
     "real/clearbuds_real_15625hz.flac",
     "real/ami_wsj20_array1_4ch.flac",
-    "rir/kitchen.flac",
+    "rir/webaudio_kitchen.flac",
     "pairs_voicebank_p287/noisy",
 ]
 
