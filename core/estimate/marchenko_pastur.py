@@ -69,6 +69,38 @@ def count_above(eigenvalues: Array, long: Array, short: Array, variance: Array) 
     return np.minimum(rank, np.maximum(short - 1, 0))
 
 
+def shrinkage(square: Array, rank: Array, beta: Array, kind: str = "frobenius") -> Array:
+    """Return what each component is multiplied with, (batch, R); zero for dropped ones, which come first.
+
+    Parameters
+    ----------
+    square : array (batch, R)
+        y^2 = eigenvalue / sigma^2, ascending.
+    rank : array (batch,)
+        Number of components kept by ``"hard"``.
+    beta : array (batch,)
+        r / q.
+    kind : {"frobenius", "hard", "threshold"}
+        frobenius: sqrt((y^2 - beta - 1)^2 - 4 beta) / y^2 above the edge y = 1 + sqrt(beta), the least mean
+        squared error (Gavish & Donoho 2017, doi:10.1109/TIT.2017.2653801, eq. 7). threshold: 1 above
+        y^2 = 2 (beta + 1) + 8 beta / (beta + 1 + sqrt(beta^2 + 14 beta + 1)) (Gavish & Donoho 2014, eq. 11).
+
+    Examples
+    --------
+    >>> shrinkage(np.array([[3.0, 100.0]]), np.array([1]), np.array([1.0])).round(4).tolist()
+    [[0.0, 0.9798]]
+    """
+    beta = np.asarray(beta, dtype=np.float64)[:, None]
+    if kind == "hard":
+        return (np.arange(square.shape[1]) >= square.shape[1] - rank[:, None]).astype(np.float64)
+    if kind == "threshold":
+        least = 2 * (beta + 1) + 8 * beta / (beta + 1 + np.sqrt(beta**2 + 14 * beta + 1))
+        return (square > least).astype(np.float64)
+    above = square > (1 + np.sqrt(beta)) ** 2
+    safe = np.where(above, square, 9.0)
+    return np.where(above, np.sqrt(np.maximum((safe - beta - 1) ** 2 - 4 * beta, 0)) / safe, 0.0)
+
+
 def median(beta: Array) -> Array:
     """Return the median of the Marchenko-Pastur law of unit variance, 0 < beta = r/q <= 1."""
     grid, values = _median_table()

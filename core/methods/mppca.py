@@ -326,7 +326,7 @@ def _shrink(patches: Array, inside: Array, variance: Array | None, options: Opti
         patches -= means[:, None]
         if not whole:
             patches *= inside[..., None]
-    free = count - demean
+    free = np.maximum(count - demean, 0)
     n, m = patches.shape[1:]
     long, short = np.maximum(free, m), np.minimum(free, m)
     wide = patches.astype(np.complex128 if np.iscomplexobj(patches) else np.float64)
@@ -339,7 +339,8 @@ def _shrink(patches: Array, inside: Array, variance: Array | None, options: Opti
     rank, noise = marchenko_pastur.rank_and_variance(values, long, short, name, variance=variance)
     good = (noise > 0) & (short >= SMALLEST_SHORT_SIDE)
     level = np.where(good, noise, 1) * (MARGIN if variance is None else 1)
-    factors = _factors(values / level[:, None], rank, short / np.maximum(long, 1), options)
+    kind = "hard" if options.parity else options.shrink
+    factors = marchenko_pastur.shrinkage(values / level[:, None], rank, short / np.maximum(long, 1), kind)
     weight = np.ones(len(rank)) if options.parity else count / n / (1 + factors.sum(axis=1))
     weight[~good] = 0
     for i, patch in enumerate(patches):
@@ -353,23 +354,6 @@ def _shrink(patches: Array, inside: Array, variance: Array | None, options: Opti
         if demean:
             patch += weight[i].astype(np.float32) * means[i]
     return weight[:, None] * np.stack([np.ones(len(rank)), np.sqrt(noise), rank], axis=1)
-
-
-def _factors(square: Array, rank: Array, beta: Array, options: Options) -> Array:
-    """Return what each component is multiplied with, (batch, R); zero for dropped ones, which come first.
-
-    With y = singular value / sigma, ``square`` = y^2 and beta = r/q: frobenius is
-    sqrt((y^2 - beta - 1)^2 - 4 beta) / y^2 above the edge 1 + sqrt(beta) (Gavish & Donoho 2017, eq. 7).
-    """
-    beta = beta[:, None]
-    if options.parity or options.shrink == "hard":
-        return (np.arange(square.shape[1]) >= square.shape[1] - rank[:, None]).astype(np.float64)
-    if options.shrink == "threshold":  # Gavish & Donoho 2014, eq. 11
-        least = 2 * (beta + 1) + 8 * beta / (beta + 1 + np.sqrt(beta**2 + 14 * beta + 1))
-        return (square > least).astype(np.float64)
-    above = square > (1 + np.sqrt(beta)) ** 2
-    safe = np.where(above, square, 9.0)
-    return np.where(above, np.sqrt(np.maximum((safe - beta - 1) ** 2 - 4 * beta, 0)) / safe, 0.0)
 
 
 def _remove_floor(total: Array, level: Array, coils: int, *, known: bool) -> tuple[Array, Array]:

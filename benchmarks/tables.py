@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of README and docs, made from traits and committed results; ``cog -I . -r README.md docs/*.md``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from pellucid.cli.fields import FIELDS, TOOLS
+from pellucid.domains import registry
+from pellucid.formats import find
+
+RESULTS = Path(__file__).parent / "results"
+PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def methods() -> str:
+    """Return every method: fields, use, avoid, references."""
+    used: dict[str, list[str]] = {}
+    for field in registry.fields():
+        for name in registry.methods_of(registry.field(field)):
+            used.setdefault(name, []).append(field)
+    rows = []
+    for name, module in sorted(registry.all_methods().items()):
+        t = module.TRAITS
+        cites = ", ".join(f"[{d}](https://doi.org/{d})" for d in t.cite)
+        rows.append([f"`{name}`", ", ".join(used.get(name, [])), t.use, t.avoid, cites])
+    return table(["method", "fields", "use for", "not for", "papers (DOI)"], rows)
+
+
+def formats() -> str:
+    """Return every format: suffixes, what is written."""
+    rows = []
+    for _, module in sorted(find.formats().items()):
+        t = module.FORMAT
+        written = "yes" if t.writes else f"as {t.fallback}"
+        rows.append([t.title, " ".join(f"`{s}`" for s in t.suffixes), written, t.keeps])
+    return table(["format", "suffixes", "written", "what travels, allowed differences"], rows)
+
+
+def benchmarks() -> str:
+    """Return one table per committed result, with machine, date and command."""
+    parts = []
+    for field, _ in FIELDS:
+        path = RESULTS / f"{field}.json"
+        if path.exists():
+            document = json.loads(path.read_text())
+            parts.append(_benchmark(field, document))
+    return "\n".join(parts)
+
+
+def _benchmark(field: str, document: dict[str, Any]) -> str:
+    shown = [row for row in document["rows"] if row.get("readme", True)]
+    heads: list[str] = []
+    for row in shown:
+        heads += [k for k in row if k not in heads and k != "readme"]
+    rows = [[_cell(row.get(k)) for k in heads] for row in shown]
+    facts = f"{document['date']}, {document['cpu']}, `{document['command']}`"
+    return f"**{field}** ({facts})\n\n{table(heads, rows)}"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def pictures() -> str:
+    """Return one picture per field: before, after, removed."""
+    parts = []
+    for field, line in FIELDS:
+        if (PICTURES / f"{field}.png").exists():
+            parts.append(f"**{field}**: {line}\n\n![{field}: before, after, removed](docs/pictures/{field}.png)\n")
+    return "\n".join(parts)
+
+
+def helps() -> str:
+    """Return the help of every command, as the shell prints it at 100 columns."""
+    from pellucid.cli.field import VERBS
+
+    words = [[], *([t] for t, _ in TOOLS), *([f] for f, _ in FIELDS), *([f, v] for f, _ in FIELDS for v in VERBS)]
+    env = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
+    parts = []
+    for command in words:
+        done = subprocess.run(
+            [sys.executable, "-m", "pellucid", *command, "--help"], env=env, capture_output=True, text=True, check=True
+        )
+        title = " ".join(["pellucid", *command])
+        body = "\n".join(line.rstrip() for line in done.stdout.splitlines())
+        parts.append(f"## `{title}`\n\n```\n{body}\n```\n")
+    return "\n".join(parts)
