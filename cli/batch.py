@@ -104,7 +104,7 @@ def place(request: Request, path: Path, many: bool, relative_to: Path | None) ->
     if request.out is None:
         return request
     folder = request.out / Path(_relative(path, relative_to)).parent if relative_to else request.out
-    return replace(request, out=Path(f"{folder}/"))
+    return replace(request, out=folder, out_folder=True)
 
 
 def attempt(path: Path, field_name: str, request: Request, relative_to: Path | None, **how: Any) -> dict[str, Any]:

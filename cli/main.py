@@ -99,9 +99,7 @@ def _guarded(arguments: list[str]) -> int:
     try:
         from pellucid.cli.config import default_map
 
-        result = app()(
-            args=arguments, prog_name="pellucid", standalone_mode=False, default_map=default_map(arguments)
-        )
+        result = app()(args=arguments, prog_name="pellucid", standalone_mode=False, default_map=default_map(arguments))
         sys.stdout.flush()
         return int(result) if isinstance(result, int) else Exit.DONE
     except typer.Exit as stop:

@@ -27,8 +27,8 @@ def inputs(
 
 def common(
     out: Annotated[
-        Path | None, _o("-o", "--out", help="Output file, or folder for several inputs. Default: beside the input.")
-    ] = None,
+        str, _o("-o", "--out", help="Output file, or folder for several inputs. Default: beside the input.")
+    ] = "",
     method: Annotated[str, _o("-m", "--method", help="Method; default: chosen from the file (see 'methods').")] = "",
     sigma: Annotated[str, _o("--sigma", help="Noise level in input units, N/255, or auto.")] = "auto",
     force: Annotated[bool, _o("--force", help="Replace an existing output.")] = False,

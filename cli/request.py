@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import fields as dataclass_fields
+from pathlib import Path
 from typing import Any
 
 from pellucid.domains.request import Request
@@ -28,4 +30,7 @@ def request(values: dict[str, Any], field_flags: set[str]) -> Request:
         for k, v in values.items()
         if k not in shared and k not in field_flags and k not in SHELL_ONLY and v is not None
     }
+    out = known.pop("out", "") or ""
+    if out:
+        known |= {"out": Path(out), "out_folder": str(out).endswith(("/", os.sep)) or Path(out).is_dir()}
     return Request(**known, method_options=rest, field_options=own, command=tuple(sys.argv[1:]))

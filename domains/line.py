@@ -92,7 +92,7 @@ def make_plan(subject: Subject, declared: Field, request: Request) -> Plan:
     found = () if method.TRAITS.stored else describe.warnings(subject, declared)
     if request.strict and found:
         raise Refused(found[0][1], subject.path, "leave out --strict to go on")
-    where = names.output_path(subject.path, subject.reader.description.format, declared, request.out)
+    where = names.output_path(subject.path, subject.reader.description.format, declared, request)
     outputs.check(subject.path, where, request)
     return replace(made, names={"output": where}, warnings=found)
 

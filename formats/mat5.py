@@ -79,7 +79,7 @@ def values(path: Path, order: str, variable: Variable) -> Array:
     if variable.small:
         out = np.frombuffer(variable.small, order + variable.kept)
     elif out.size:
-        view = memoryview(out).cast("B")
+        view = out.data.cast("B")
         with path.open("rb") as file:
             got = _inflate(file, variable, view, path) if variable.compressed else _plain(file, variable, view)
         if got < len(view):
@@ -98,11 +98,11 @@ def element(order: str, variable: Variable, samples: Array) -> bytes | bytearray
     sizes = struct.pack(f"{order}II{len(variable.shape)}i", 5, 4 * len(variable.shape), *variable.shape)
     name = variable.name.encode("latin-1", "replace")
     head = flags + _pad(sizes) + _pad(struct.pack(order + "II", 1, len(name)) + name)
-    data = np.ascontiguousarray(samples, samples.dtype.newbyteorder(order))
+    data = np.ascontiguousarray(samples, order + samples.dtype.str[1:])
     padding = -data.nbytes % 8
     total = len(head) + 8 + data.nbytes + padding
     out = bytearray(struct.pack(order + "II", MATRIX, total) + head + struct.pack(order + "II", code, data.nbytes))
-    out += memoryview(data).cast("B")
+    out += data.data.cast("B") if data.size else b""
     return out + bytes(padding)
 
 
@@ -146,7 +146,8 @@ def _walk(fd: int, path: Path, size: int) -> tuple[str, list[Variable]]:
     order = {b"IM": "<", b"MI": ">"}.get(head[126:128], "")
     if not order:
         raise FormatError(path, "first bytes", "not a MATLAB level 5 file" if head else "the file is empty")
-    at, out = HEADER, []
+    at = HEADER
+    out: list[Variable] = []
     while at < size:
         tag = os.pread(fd, 8, at)
         if len(tag) < 8:

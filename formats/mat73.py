@@ -37,10 +37,8 @@ class Mapping3(Protocol):
 @contextlib.contextmanager
 def opened(path: Path, mode: str = "r") -> Iterator[Any]:
     """Open a file; h5py's errors become one `FormatError`."""
-    import h5py
-
     try:
-        with h5py.File(path, mode, rdcc_nbytes=CHUNK_CACHE, locking=False) as file:
+        with _h5py().File(path, mode, rdcc_nbytes=CHUNK_CACHE, locking=False) as file:
             yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
         if isinstance(error, FormatError):
@@ -52,8 +50,7 @@ def opened(path: Path, mode: str = "r") -> Iterator[Any]:
 
 def listing(path: Path) -> list[tuple[str, tuple[int, ...], str]]:
     """Return (name, sizes as MATLAB says them, type) of the real numeric arrays in the root group."""
-    import h5py
-
+    h5py = _h5py()
     out: list[tuple[str, tuple[int, ...], str]] = []
     with opened(path) as file:
         for i, name in enumerate(file):
@@ -129,6 +126,14 @@ class Sink:
         if whole is not None:
             with opened(self.path, "r+") as file:
                 file[self.name][...] = whole.reshape(self.shape)
+
+
+def _h5py() -> Any:
+    """Import h5py when it is needed; its classes carry no types."""
+    import h5py
+
+    module: Any = h5py
+    return module
 
 
 def _retype(file: Any, name: str, dtype: Any) -> None:

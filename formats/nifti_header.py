@@ -290,9 +290,12 @@ def _steps(header: Any, version: Version) -> tuple[tuple[float | None, ...], tup
 def _affine(header: Any, layout: Layout) -> tuple[tuple[float, ...], ...] | None:
     if layout.version == "analyze" or not (int(header["sform_code"]) or int(header["qform_code"])):
         return None
+    from nibabel.spatialimages import HeaderDataError
+
     try:
-        affine = header.get_sform() if int(header["sform_code"]) else header.get_qform()
-    except ValueError:  # a quaternion longer than one
+        with np.errstate(all="ignore"):  # numbers that are none
+            affine = header.get_sform() if int(header["sform_code"]) else header.get_qform()
+    except (ValueError, HeaderDataError):  # a quaternion longer than one, a handedness that is neither
         return None
     return tuple(tuple(float(v) for v in row) for row in affine)
 
@@ -313,8 +316,11 @@ def _notes(header: Any, layout: Layout) -> list[tuple[str, str]]:
         notes.append(("no-orientation", "Analyze 7.5 holds no orientation: left and right are not known"))
     elif not (int(header["sform_code"]) or int(header["qform_code"])):
         notes.append(("no-orientation", "sform and qform code are both 0: the orientation is not known"))
-    if not all(math.isfinite(float(v)) for v in header["pixdim"][1 : 1 + min(int(header["dim"][0]), 7)]):
-        notes.append(("pixdim", "pixdim holds a value that is not a number: it is kept as it is"))
+    steps = header["pixdim"][1 : 1 + min(int(header["dim"][0]), 7)]
+    odd = [i for i, v in enumerate(steps, 1) if not math.isfinite(float(v))]
+    if odd:
+        which = ", ".join(f"pixdim[{i}]" for i in odd)
+        notes.append(("pixdim", f"{which} is not a number: it is kept as it is"))
     extra = 0 if layout.gzipped else layout.data_path.stat().st_size - layout.size
     if extra > 0:
         notes.append(("trailing-bytes", f"{extra} bytes follow the last sample: they are not copied"))

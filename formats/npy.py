@@ -87,7 +87,7 @@ def read_header(path: object, file: IO[bytes], where: str = "header") -> Header:
         raise FormatError(path, where, f"samples of type {dtype} are not read", hint)
     if not shape or not all(shape):
         raise FormatError(path, where, f"shape {shape} holds no samples or no axis")
-    return Header(start + raw + text, shape, fortran, npy.dtype_to_descr(dtype))
+    return Header(start + raw + text, shape, fortran, str(npy.dtype_to_descr(dtype)))
 
 
 def _parse(path: object, where: str, text: str) -> tuple[tuple[int, ...], bool, Any]:

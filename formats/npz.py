@@ -54,7 +54,7 @@ def open(path: Path, **hints: Any) -> NpzReader:
     except DAMAGED as error:
         raise FormatError(path, "archive", "is damaged or cut short", "copy it again from its source") from error
     held = member.file_size - len(header.raw)
-    if held < header.size or member.file_size > DEFLATE_MOST * member.compress_size + COPY:
+    if held != header.size or member.file_size > DEFLATE_MOST * member.compress_size + COPY:
         raise FormatError(path, member.filename, f"shape {header.shape} needs {header.size} bytes, it holds {held}")
     return NpzReader(path, npy.describe(path, "npz", header, hints), header, member.filename)
 

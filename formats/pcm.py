@@ -107,10 +107,11 @@ def encode(values: Array, encoding: Encoding) -> bytes:
     flat = np.ascontiguousarray(values).reshape(-1)
     if encoding.width != 3:
         flat = flat.view(np.uint8) ^ 128 if encoding == OFFSET_8 else flat
-        return bytes(flat.astype(encoding.disk, copy=False).data)
+        flat = flat.astype(encoding.disk, copy=False)
+        return bytes(flat.tobytes())
     limited = np.clip(flat, -(2**23), 2**23 - 1).astype("<i4")
     triples = limited.view(np.uint8).reshape(-1, 4)[:, :3]
-    return (triples[:, ::-1] if encoding.big else triples).tobytes()
+    return bytes((triples[:, ::-1] if encoding.big else triples).tobytes())
 
 
 def describe(format: str, encoding: Encoding, shape: tuple[int, int], rate: float, **more: Any) -> Description:

@@ -148,7 +148,7 @@ def append(fd: int, data: bytes | bytearray, at: int) -> None:
 
 def _fill(fd: int, target: np.ndarray[Any, Any], at: int) -> None:
     """Read exactly the bytes of a contiguous array."""
-    view = memoryview(target).cast("B")
+    view = target.data.cast("B")
     while view.nbytes:
         got = os.preadv(fd, [view], at)
         if got == 0:

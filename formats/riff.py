@@ -14,10 +14,15 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from pellucid.core.errors import FormatError
-from pellucid.formats.pcm import Pieces, Stretch
+from pellucid.core.lazy import np
+from pellucid.core.types import Region
+from pellucid.formats.pcm import Encoding, InterleavedWriter, Pieces, Stretch
+
+if TYPE_CHECKING:
+    from pellucid.core.types import Array
 
 UNKNOWN = 0xFFFFFFFF
 PIPED = range(0x7FFFF000, 0x80000000)  # sizes sox and others write where they cannot seek back
@@ -265,3 +270,41 @@ def frame(
 
 def _length(pieces: Pieces) -> int:
     return sum(len(p) if isinstance(p, bytes) else p.stop - p.start for p in pieces)
+
+
+class PeakWriter(InterleavedWriter):
+    """Writer that measures ``PEAK`` again where the source has one: each channel's largest magnitude and its place."""
+
+    def __init__(
+        self, path: Path, encoding: Encoding, shape: tuple[int, ...], *, head: Pieces, tail: Pieces, source: Container
+    ) -> None:
+        super().__init__(path, encoding, shape, head=head, tail=tail)
+        self._samples, self._order = (b"SSND", ">") if source.kind == "FORM" else (b"data", "<")
+        self._peaks = np.zeros(shape[1]) if source.find(b"PEAK") else None
+        self._places = np.zeros(shape[1], np.int64)
+
+    def write(self, region: Region, values: Array) -> None:
+        """Store samples and remember the largest."""
+        super().write(region, values)
+        if self._peaks is None or not len(values):
+            return
+        first, which = region[0].indices(self.shape[0])[0], region[1]
+        size = np.abs(values.astype(np.float64)) * self.encoding.slope
+        at = np.argmax(np.where(np.isnan(size), 0, size), axis=0)
+        peak, place = size[at, np.arange(size.shape[1])], first + at
+        with self._lock:
+            old = self._peaks[which]
+            better = (peak > old) | ((peak == old) & (place < self._places[which]))
+            self._peaks[which] = np.where(better, peak, old)
+            self._places[which] = np.where(better, place, self._places[which])
+
+    def close(self) -> None:
+        """Fill in ``PEAK`` and flush."""
+        if self._peaks is not None and not self._file.closed:
+            self._file.flush()
+            chunk = walk(self.path, self._samples).find(b"PEAK")
+            pairs = zip(self._peaks, self._places, strict=True)
+            raw = b"".join(struct.pack(self._order + "fI", peak, min(place, UNKNOWN)) for peak, place in pairs)
+            if chunk and chunk.size == 8 + len(raw):
+                self.patch(chunk.offset + 8, raw)
+        super().close()

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pellucid.core.errors import FormatError
 
@@ -184,7 +185,7 @@ def _directory(fd: int, path: Path, size: int) -> Directory:
     return Directory(order, big, entries, pointer, at, following, private)
 
 
-def _positions(d: Directory, tag: int) -> object:
+def _positions(d: Directory, tag: int) -> Any:
     """Return a table of positions or byte counts as an array, None where it is missing."""
     import numpy as np
 
@@ -194,13 +195,13 @@ def _positions(d: Directory, tag: int) -> object:
     return np.frombuffer(entry[2], d.order + {3: "u2", 4: "u4", 16: "u8"}[entry[0]])
 
 
-def _plausible(path: Path, d: Directory, samples: int, counts: object) -> None:
+def _plausible(path: Path, d: Directory, samples: int, counts: Any) -> None:
     """Refuse blocks whose decoded size cannot follow from their bytes."""
     import numpy as np
 
     decoded = samples * max(1, max(d.numbers(BITS) or (8,)) // 8)
     compression = d.number(COMPRESSION, 1)
-    most = int(np.max(counts)) if counts is not None and len(counts) else 0  # type: ignore[arg-type]
+    most = int(np.max(counts)) if counts is not None and len(counts) else 0
     if compression in BOUNDED and most and decoded > DEFLATE_RATIO * most + (1 << 16):
         raise FormatError(
             path, "block size", f"{decoded} bytes cannot come from {most} compressed ones", "the file is damaged"

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from pellucid.core.errors import FormatError
-from pellucid.core.lazy import np
-from pellucid.core.types import Description, FormatTraits, Reader, Region, Writer
+from pellucid.core.types import Description, FormatTraits, Reader, Writer
 from pellucid.formats import riff
 from pellucid.formats.pcm import (
     ENCODINGS,
@@ -33,7 +32,7 @@ from pellucid.formats.pcm import (
 from pellucid.formats.pcm import describe as describe_sound
 
 if TYPE_CHECKING:
-    from pellucid.core.types import Array
+    pass
 
 FORMAT = FormatTraits(
     name="wav",
@@ -151,7 +150,7 @@ def splice(path: Path, source: Reader, output: Description) -> Writer:
         rest = (Stretch(source.path, data.offset + frames * channels * old.width, data.offset + data.size),)
     samples = riff.Samples(b"data", frames, frames * channels * new.width, rest=rest)
     head, tail = riff.rebuild(container, replaced, samples)
-    return WavWriter(path, new, (frames, channels), head=head, tail=tail, peaks=container.find(b"PEAK") is not None)
+    return riff.PeakWriter(path, new, (frames, channels), head=head, tail=tail, source=container)
 
 
 def compose(path: Path, description: Description) -> Writer:
@@ -208,43 +207,6 @@ def renew_bext(raw: bytes, encoding: Encoding, channels: int, rate: int) -> byte
     mode = {1: "M=mono,", 2: "M=stereo,"}.get(channels, "")
     line = f"A=PCM,F={rate},W={encoding.bits},{mode}T=pellucid\r\n"
     return bytes(fixed) + history + line.encode()
-
-
-class WavWriter(InterleavedWriter):
-    """Writer that measures ``PEAK`` again: largest magnitude of each channel and where it is."""
-
-    def __init__(
-        self, path: Path, encoding: Encoding, shape: tuple[int, ...], *, head: Pieces, tail: Pieces, peaks: bool
-    ) -> None:
-        super().__init__(path, encoding, shape, head=head, tail=tail)
-        self._peaks = np.zeros(shape[1]) if peaks else None
-        self._places = np.zeros(shape[1], np.int64)
-
-    def write(self, region: Region, values: Array) -> None:
-        """Store samples and remember the largest."""
-        super().write(region, values)
-        if self._peaks is None or not len(values):
-            return
-        first, which = region[0].indices(self.shape[0])[0], region[1]
-        size = np.abs(values.astype(np.float64)) * self.encoding.slope
-        at = np.argmax(np.where(np.isnan(size), 0, size), axis=0)
-        peak, place = size[at, np.arange(size.shape[1])], first + at
-        with self._lock:
-            old = self._peaks[which]
-            better = (peak > old) | ((peak == old) & (place < self._places[which]))
-            self._peaks[which] = np.where(better, peak, old)
-            self._places[which] = np.where(better, place, self._places[which])
-
-    def close(self) -> None:
-        """Fill in ``PEAK`` and flush."""
-        if self._peaks is not None and not self._file.closed:
-            self._file.flush()
-            chunk = riff.walk(self.path).find(b"PEAK")
-            pairs = zip(self._peaks, self._places, strict=True)
-            raw = b"".join(struct.pack("<fI", peak, min(place, riff.UNKNOWN)) for peak, place in pairs)
-            if chunk and chunk.size == 8 + len(raw):
-                self.patch(chunk.offset + 8, raw)
-        super().close()
 
 
 def source(stream: IO[bytes], **hints: Any) -> Source:

@@ -10,8 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pellucid
 import pytest
+
+import pellucid
 
 HOME = Path(pellucid.__file__).parent
 ROOMS = ("cli", "core", "domains", "formats")

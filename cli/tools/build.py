@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import typer
+
 from pellucid.cli import options
 from pellucid.cli.root import Sectioned
 

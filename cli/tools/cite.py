@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
 from pellucid.cli.tools.build import tool
 from pellucid.core.errors import FormatError, UsageError
 

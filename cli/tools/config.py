@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+
 from pellucid.cli.tools.build import tool
 
 DOC = """Show settings and where each comes from.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
 from pellucid.cli.tools.build import tool
 
 DOC = """Simulate a measurement, denoise it and compare with the truth; writes files and a picture.
@@ -39,7 +40,7 @@ def run(values: dict[str, Any]) -> int:
     source = folder / f"example{find.module_of(declared.formats[0]).FORMAT.suffixes[0]}"
     phantom = compare.simulate(declared, "", "small", 0)
     source, truth = compare.write_phantom(phantom, source, force=True)
-    request = Request(out=Path(f"{folder}/"), preview=folder / "before_after_removed.png", force=True)
+    request = Request(out=folder, out_folder=True, preview=folder / "before_after_removed.png", force=True)
     with progress(source.name, False) as report:
         outcome = line.denoise(source, declared, request, report)
     figures = compare.evaluate(outcome.path, declared, Request(), reference=truth, before=source)

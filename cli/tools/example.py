@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
 from pellucid.cli.tools.build import tool
 
 DOC = """Write a small simulated file of a field, its truth beside it.

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+
 from pellucid.cli.fields import FIELDS
 from pellucid.cli.tools.build import tool
 from pellucid.core.errors import UsageError

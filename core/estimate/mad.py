@@ -22,6 +22,7 @@ QUIETEST = 0.1  # quantile that is free of texture in most images (benchmarks/im
 QUIETEST_Z = -1.2815515655446004  # Phi^-1(0.1)
 SCATTER = 1.35  # of a block's estimate, times sqrt(details); 1.17 if details did not overlap. White noise, simulated
 RISE = 1.4  # tune images: white noise of 5/255 and texture give <= 1.25, camera noise >= 1.7 (benchmarks/image_nlm)
+ROUNDING = 8e-15  # of the largest value: taps in float64
 FEW = 64  # details below which no median is taken
 FEW_BLOCKS = 16  # below, the whole image is one block
 
@@ -68,7 +69,8 @@ def details(values: Array, spatial: int, stride: int = 1) -> Array:
             return np.zeros((0,) * out.ndim)
         take = [slice(None)] * axis
         out = sum(tap * out[(*take, slice(k * stride, k * stride + n))] for k, tap in enumerate(high))
-    return out
+    # what rounding leaves of a constant is no detail
+    return np.where(np.abs(out) <= ROUNDING * np.max(np.abs(values), initial=0), 0, out)
 
 
 def correlated_sigma(values: Array, spatial: int = 2, keep: Array | None = None) -> tuple[float, int]:

@@ -7,8 +7,7 @@ gives a basic estimate; matching on that and an empirical Wiener filter give the
 
 Everything is said in large steps. The 2-D transform of *every* patch is taken once, so that a group is
 a gather of rows; estimates are added up as coefficients, so that one inverse transform per patch
-position is enough (the transform is linear). Distances are one squared difference image and one box
-sum per offset.
+position is enough (the transform is linear). Distances are products of the same table.
 """
 
 from __future__ import annotations
@@ -25,11 +24,14 @@ from pellucid.core.types import Noise, Plan, Result, Tile, Traits, option
 if TYPE_CHECKING:
     from torch import Tensor
 
+    _Sums = tuple[Tensor, Tensor]  # weighted coefficients (position, 64), weights (position,)
+
 SIDE = 8  # samples, side of a patch; Dabov, table I, normal profile
 BETA = 2.0  # of the Kaiser window that patches are added with; the same place
 CHUNK = 128  # groups filtered at once: half a megabyte stays in the cache
-STRIP = 16  # rows of references matched at once, for the same reason
-TINY = 1e-30  # of a variance, in units of the largest; keeps 0 / 0 out
+STRIP = 16  # rows of patches transformed at once, for the same reason
+BLOCK = (4, 8)  # references matched at once; measured against 4 x 4, 8 x 8 and 8 x 16
+TINY = 1e-6  # sigma, in units of the largest: less counts as this
 
 
 @dataclass(frozen=True)
@@ -111,25 +113,24 @@ def estimate(planes: Tensor, variance: Tensor, lattice: _Lattice, options: Optio
     """Return planes (channel, y, x) denoised; variance is (), (channel,) or (y, x)."""
     mix = _cosines(len(planes), planes.device)  # of three channels: sum, red - blue, green - others
     noisy = torch.tensordot(mix, planes, 1)
-    level = _levels(variance, mix, lattice)
+    scale = torch.ones_like(noisy[:, :1, :1])
+    if variance.ndim < 2:  # from here on sigma is 1, or the level of a group where there is a map
+        scale = (mix.square() @ variance.expand(len(mix))).sqrt().clamp(min=TINY)[:, None, None]
+    noisy /= scale
+    level = _levels(variance, lattice) if variance.ndim == 2 else None
     spectra = [_spectra(plane) for plane in noisy]
-    groups = _match(noisy[0], lattice, options, thin=1)
-    basic = torch.stack(
-        [
-            _spread(*_threshold(s, groups, v, options.threshold), plane)
-            for s, v, plane in zip(spectra, level, noisy, strict=True)
-        ]
-    )
-    # the basic estimate is smooth: every second sample is enough. (Noisy data need all of them: matching
-    # on smoothed samples picks patches whose coarse noise agrees, and keeps it: -.15 dB on tuning pictures.)
-    groups = _match(basic[0], lattice, options, thin=2 if options.step % 2 == 0 else 1)
-    final = torch.stack(
-        [
-            _spread(*_wiener(s, _spectra(pilot), groups, v), plane)
-            for s, pilot, v, plane in zip(spectra, basic, level, noisy, strict=True)
-        ]
-    )
-    return torch.tensordot(mix.T, final, 1)
+    sums = torch.empty_like(spectra[0]), spectra[0].new_empty(len(spectra[0]))
+    basic = torch.empty_like(noisy)
+    groups = _match(spectra[0], lattice, options)
+    for c, plane in enumerate(noisy):
+        _threshold(spectra[c], groups, level, options.threshold, out=sums)
+        basic[c] = _spread(*sums, plane)
+    for c, plane in enumerate(noisy):
+        pilot = _spectra(basic[c])
+        groups = _match(pilot, lattice, options) if c == 0 else groups
+        _wiener(spectra[c], pilot, groups, level, out=sums)
+        noisy[c] = _spread(*sums, plane)
+    return torch.tensordot(mix.T, noisy * scale, 1)
 
 
 def _references(window: slice, length: int, step: int) -> list[int]:
@@ -143,144 +144,145 @@ def _references(window: slice, length: int, step: int) -> list[int]:
     return [a - window.start for a in at]
 
 
-def _levels(variance: Tensor, mix: Tensor, lattice: _Lattice) -> list[Tensor]:
-    """Noise variance of each mixed channel: () or, of a map, the mean over each reference patch."""
-    if variance.ndim < 2:
-        return list(mix.square() @ variance.expand(len(mix)))
+def _levels(variance: Tensor, lattice: _Lattice) -> Tensor:
+    """Noise level of each group, of a map: the root of the mean over its reference patch."""
     mean = torch.nn.functional.avg_pool2d(variance[None, None], SIDE, 1)[0, 0]
-    rows, cols = (torch.tensor(a, device=mix.device) for a in (lattice.rows, lattice.cols))
-    return [mean[rows][:, cols].reshape(-1, 1, 1)] * len(mix)
+    rows, cols = (torch.tensor(a, device=variance.device) for a in (lattice.rows, lattice.cols))
+    return mean[rows][:, cols].reshape(-1, 1, 1).sqrt().clamp(min=TINY)
 
 
 def _spectra(plane: Tensor) -> Tensor:
     """2-D transform of the patch at every position: (position, 64)."""
-    kernel = _atoms(plane.device).view(-1, 1, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
-    image = plane[None, None].contiguous(memory_format=torch.channels_last)
-    out = torch.nn.functional.conv2d(image, kernel)
-    return out.permute(0, 2, 3, 1).reshape(-1, SIDE * SIDE)
+    patches = plane.unfold(0, SIDE, 1).unfold(1, SIDE, 1)
+    width, atoms = patches.shape[1], _atoms(plane.device).T.contiguous()
+    out = plane.new_empty(patches.shape[0] * width, SIDE * SIDE)
+    for y in range(0, len(patches), STRIP):
+        strip = patches[y : y + STRIP].reshape(-1, SIDE * SIDE)
+        torch.mm(strip, atoms, out=out[y * width : y * width + len(strip)])
+    return out
 
 
-def _match(image: Tensor, lattice: _Lattice, options: Options, thin: int) -> Tensor:
-    """Positions of the patches nearest to each reference (eqs. 5 and 9), itself first: (reference, group)."""
-    reach = options.search
-    padded = image
-    if thin == 2:  # sums of 2 x 2 samples stand for them
-        padded = torch.nn.functional.pad(image[None, None], (0, 1, 0, 1), mode="replicate")[0, 0]
-        padded = padded[:-1] + padded[1:]
-        padded = padded[:, :-1] + padded[:, 1:]
-    padded = torch.nn.functional.pad(padded[None, None], (reach, reach + 2) * 2, mode="replicate")[0, 0]
+def _match(spectra: Tensor, lattice: _Lattice, options: Options) -> Tensor:
+    """Positions of the patches nearest to each reference (eqs. 5 and 9), itself first: (reference, group).
+
+    ``|a - b|^2 = |a|^2 + |b|^2 - 2 a b``: one matrix product for a block of references and all it may meet.
+    The patches' means are compared apart, for else a bright picture would drown the differences.
+    """
+    table = spectra.view(-1, lattice.width, SIDE * SIDE)
+    power = torch.linalg.vector_norm(table[..., 1:], dim=-1).square_()
+    area = _Area(table, power, options)
     strips = [
-        torch.cat([_nearest(padded, rows, cols, lattice, options, thin=thin) for cols in _runs(lattice.cols)], dim=1)
-        for run in _runs(lattice.rows)
-        for rows in (run[i : i + STRIP] for i in range(0, len(run), STRIP))
+        torch.cat([area.nearest(rows, cols) for cols in _runs(lattice.cols, BLOCK[1])], dim=1)
+        for rows in _runs(lattice.rows, BLOCK[0])
     ]
     return torch.cat(strips).view(-1, options.group)
 
 
-def _runs(at: list[int]) -> list[list[int]]:
-    """Split off the file's last position where it breaks the step."""
-    irregular = len(at) > 2 and at[-1] - at[-2] != at[1] - at[0]
-    return [at[:-1], at[-1:]] if irregular or len(at) == 2 else [at]
+def _runs(at: list[int], most: int) -> list[list[int]]:
+    """Cut into runs of one step; the file's last position may break it."""
+    regular = at[:-1] if len(at) > 1 else at
+    runs = [regular[i : i + most] for i in range(0, len(regular), most)]
+    return runs + [at[-1:]] if len(at) > 1 else runs
 
 
-def _nearest(
-    padded: Tensor, rows: list[int], cols: list[int], lattice: _Lattice, options: Options, *, thin: int
-) -> Tensor:
-    """Positions nearest to a regular rectangle of references: (row, col, group)."""
-    reach, span, device = options.search, 2 * options.search + 1, padded.device
-    height, width = rows[-1] - rows[0] + SIDE, cols[-1] - cols[0] + SIDE
-    corner = (rows[0] + reach, cols[0] + reach)
-    here = padded[corner[0] : corner[0] + height : thin, corner[1] : corner[1] + width : thin].contiguous()
-    distance = torch.full((len(rows), len(cols), span, span), math.inf, device=device)
-    for dy in range(-reach, reach + 1):
-        inside = [k for k, row in enumerate(rows) if 0 <= row + dy <= lattice.size[0] - SIDE]
-        if not inside:
-            continue
-        band = padded[corner[0] + dy : corner[0] + dy + height : thin]
-        for phase in range(thin):
-            first = corner[1] - reach + phase
-            there = band[:, first : first + width + 2 * reach - 2 * phase : thin].contiguous()
-            difference = there.unfold(1, here.shape[1], 1).transpose(0, 1) - here  # (dx, y, x)
-            sums = _box(difference.square_(), rows, cols, thin)[:, inside[0] : inside[-1] + 1]
-            distance[inside[0] : inside[-1] + 1, :, dy + reach, phase::thin] = sums.permute(1, 2, 0)
-    for j, col in enumerate(cols):
-        distance[:, j, :, : max(0, reach - col)] = math.inf
-        distance[:, j, :, span - max(0, col + reach - lattice.size[1] + SIDE) :] = math.inf
-    distance[:, :, reach, reach] = -1
-    nearest = torch.topk(distance.view(len(rows), len(cols), -1), options.group, dim=-1, largest=False)
-    own = torch.tensor(rows, device=device)[:, None] * lattice.width + torch.tensor(cols, device=device)
-    shift = (nearest.indices // span - reach) * lattice.width + nearest.indices % span - reach
-    return own[..., None] + shift.masked_fill(nearest.values.isinf(), 0)  # too few patches: repeat the reference
+class _Area:
+    """The surroundings of a block of references, in buffers that are used again."""
+
+    def __init__(self, table: Tensor, power: Tensor, options: Options) -> None:
+        self.table, self.power, self.options = table, power, options
+        self.span = 2 * options.search + 1
+        self.size = [(n - 1) * options.step + self.span for n in BLOCK]
+        self.patches = table.new_zeros(*self.size, SIDE * SIDE)
+        self.products = table.new_empty(BLOCK[0] * BLOCK[1], self.size[0] * self.size[1])
+
+    def nearest(self, rows: list[int], cols: list[int]) -> Tensor:
+        """Positions nearest to a block of references, which may be cut short: (row, col, group)."""
+        reach, step, width = self.options.search, self.options.step, self.table.shape[1]
+        first = (rows[0] - reach, cols[0] - reach)
+        inside = [(max(0, f), min(f + s, n)) for f, s, n in zip(first, self.size, self.table.shape, strict=False)]
+        there = tuple(slice(a, b) for a, b in inside)
+        here = tuple(slice(a - f, b - f) for (a, b), f in zip(inside, first, strict=True))
+        power = self.power.new_full(tuple(self.size), math.inf)  # outside the picture
+        power[here] = self.power[there]
+        self.patches[here] = self.table[there]
+        mean = self.patches[..., 0].clone()
+        self.patches[..., 0] = 0
+        block = tuple(slice(reach, reach + n * step, step) for n in BLOCK)
+        torch.mm(self.patches[block].reshape(-1, SIDE * SIDE), self.patches.view(-1, SIDE * SIDE).T, out=self.products)
+        apart = self._windows(mean) - mean[block][..., None, None]
+        distance = torch.addcmul(self._windows(power), apart, apart).sub_(self._windows(self.products), alpha=2)
+        distance[:, :, reach, reach] = -math.inf
+        found = torch.topk(distance[: len(rows), : len(cols)].flatten(2), self.options.group, dim=-1, largest=False)
+        shift = (found.indices // self.span - reach) * width + found.indices % self.span - reach
+        own = torch.tensor([[row * width + col for col in cols] for row in rows], device=self.table.device)
+        return own[..., None] + shift.masked_fill(found.values == math.inf, 0)  # too few: the reference again
+
+    def _windows(self, values: Tensor) -> Tensor:
+        """What each reference of a block sees: (row, col, dy, dx), without a copy."""
+        step, (down, along) = self.options.step, (self.size[1], 1)
+        whole = values.stride(0) if values is self.products else 0
+        strides = (BLOCK[1] * whole + step * down, whole + step * along, down, along)
+        return values.as_strided((*BLOCK, self.span, self.span), strides)
 
 
-def _box(values: Tensor, rows: list[int], cols: list[int], thin: int) -> Tensor:
-    """Sums over patches that begin at the references, the first one at the array's corner."""
-    for axis, at in ((1, rows), (2, cols)):
-        step = (at[1] - at[0]) // thin if len(at) > 1 else 1
-        stop = (len(at) - 1) * step + 1
-        pieces = [values.narrow(axis, k, stop) for k in range(SIDE // thin)]
-        pieces = [p[:, ::step] if axis == 1 else p[:, :, ::step] for p in pieces]
-        values = pieces[0].clone()
-        for piece in pieces[1:]:
-            values += piece
-    return values
-
-
-def _threshold(spectra: Tensor, groups: Tensor, variance: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+def _threshold(spectra: Tensor, groups: Tensor, level: Tensor | None, limit: float, *, out: _Sums) -> None:
     """Hard-threshold groups (eqs. 6, 7); weights are one over the number of coefficients kept (eq. 10)."""
     haar = _haar(groups.shape[1], spectra.device)
-    total, weights = torch.zeros_like(spectra), spectra.new_zeros(len(spectra))
-    limit = factor * variance.sqrt()
-    for index, at in _chunks(groups):
+    for index, at in _chunks(groups, out):
         group = haar @ spectra.index_select(0, index).view(-1, len(haar), SIDE * SIDE)
-        keep = group.abs() > (limit if limit.ndim == 0 else limit[at])
-        keep[:, 0, 0] = True  # the mean belongs to the signal
-        weight = 1 / keep.sum((1, 2), dtype=torch.float32)
-        _add(total, weights, index, (haar.T @ group.mul_(keep), weight))
-    return total, weights
+        group = group if level is None else group / level[at]
+        mean = group[:, 0, 0].clone()  # belongs to the signal
+        group = torch.nn.functional.hardshrink(group, limit)
+        group[:, 0, 0] = mean
+        weight = 1 / group.flatten(1).sign().abs_().sum(1).clamp_(min=1)
+        _add(out, index, haar.T @ (group if level is None else group * level[at]), weight)
 
 
-def _wiener(spectra: Tensor, pilot: Tensor, groups: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def _wiener(spectra: Tensor, pilot: Tensor, groups: Tensor, level: Tensor | None, *, out: _Sums) -> None:
     """Wiener-filter groups (eqs. 8, 9); weights are one over the filter's energy (eq. 11)."""
     haar = _haar(groups.shape[1], spectra.device)
-    total, weights = torch.zeros_like(spectra), spectra.new_zeros(len(spectra))
-    for index, at in _chunks(groups):
-        shape = (-1, len(haar), SIDE * SIDE)
-        power = (haar @ pilot.index_select(0, index).view(shape)).square_()
-        gain = power / (power + (variance if variance.ndim == 0 else variance[at])).clamp_(min=TINY)
+    for index, at in _chunks(groups, out):
+        gain = haar @ pilot.index_select(0, index).view(-1, len(haar), SIDE * SIDE)
+        gain = (gain if level is None else gain / level[at]).square_()
+        gain /= gain + 1
         gain[:, 0, 0] = 1
-        group = haar @ spectra.index_select(0, index).view(shape)
-        weight = 1 / gain.square().sum((1, 2))
-        _add(total, weights, index, (haar.T @ group.mul_(gain), weight))
-    return total, weights
+        group = haar @ spectra.index_select(0, index).view(-1, len(haar), SIDE * SIDE)
+        weight = 1 / gain.square().flatten(1).sum(1)
+        _add(out, index, haar.T @ group.mul_(gain), weight)
 
 
-def _chunks(groups: Tensor) -> Iterator[tuple[Tensor, slice]]:
-    """Some groups at a time: flat positions, and which groups."""
+def _chunks(groups: Tensor, out: _Sums) -> Iterator[tuple[Tensor, slice]]:
+    """Some groups at a time: flat positions, and which groups. Sums begin at zero."""
+    for total in out:
+        total.zero_()
     for start in range(0, len(groups), CHUNK):
         at = slice(start, start + CHUNK)
         yield groups[at].reshape(-1), at
 
 
-def _add(total: Tensor, weights: Tensor, index: Tensor, filtered: tuple[Tensor, Tensor]) -> None:
+def _add(out: _Sums, index: Tensor, group: Tensor, weight: Tensor) -> None:
     """Add weighted coefficients where their patches came from."""
-    group, weight = filtered
-    total.index_add_(0, index, group.mul_(weight[:, None, None]).view(-1, SIDE * SIDE))
-    weights.index_add_(0, index, weight.repeat_interleave(group.shape[1]))
+    out[0].index_add_(0, index, group.mul_(weight[:, None, None]).view(-1, SIDE * SIDE))
+    out[1].index_add_(0, index, weight.repeat_interleave(group.shape[1]))
 
 
 def _spread(total: Tensor, weights: Tensor, noisy: Tensor) -> Tensor:
     """Transform back and average overlapping patches under a Kaiser window (eq. 12)."""
-    height, width = noisy.shape[0] - SIDE + 1, noisy.shape[1] - SIDE + 1
+    width = noisy.shape[1] - SIDE + 1
     window = torch.as_tensor(np.kaiser(SIDE, BETA).astype(np.float32), device=noisy.device)
-    patches = (_atoms(noisy.device).T * torch.outer(window, window).view(-1, 1)) @ total.T
-    out, norm, rows = torch.zeros_like(noisy), torch.zeros_like(noisy), noisy.new_zeros(height, noisy.shape[1])
-    for x in range(SIDE):
-        rows[:, x : x + width] += window[x] * weights.view(height, width)
-    for y in range(SIDE):
-        norm[y : y + height] += window[y] * rows
+    atoms = _atoms(noisy.device).T * torch.outer(window, window).view(-1, 1)
+    out, norm = torch.zeros_like(noisy), torch.zeros_like(noisy)
+    for y0 in range(0, noisy.shape[0] - SIDE + 1, STRIP):
+        part = slice(y0 * width, (y0 + STRIP) * width)
+        patches, weight = (atoms @ total[part].T).view(SIDE, SIDE, -1, width), weights[part].view(-1, width)
+        rows = weight.new_zeros(len(weight), noisy.shape[1])
         for x in range(SIDE):
-            out[y : y + height, x : x + width] += patches[y * SIDE + x].view(height, width)
+            rows[:, x : x + width] += window[x] * weight
+        for y in range(SIDE):
+            band = slice(y0 + y, y0 + y + len(weight))
+            norm[band] += window[y] * rows
+            for x in range(SIDE):
+                out[band, x : x + width] += patches[y, x]
     # only the rim of a window that is no border of the file can be without a patch; it is cropped later
     return torch.where(norm > 0, out / norm, noisy)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import frexp
 from typing import TYPE_CHECKING, Any
 
 from pellucid.core.errors import UsageError
@@ -124,8 +125,8 @@ def run(tile: Tile, noise: Noise | None, plan: Plan, rng: np.random.Generator) -
     values = tile.values if gain is None else tile.values / gain
     valid = _valid(tile, options)
     values = np.where(valid[..., None], values, 0)
-    # a power of two: exact, so tiles of different peaks agree to the last bit
-    scale = 2.0 ** np.floor(np.log2(max(float(np.abs(values).max(initial=0)), np.finfo(np.float32).tiny)))
+    peak = float(np.abs(values).max(initial=0))
+    scale = 2.0 ** (frexp(peak)[1] if peak else 0)  # a power of two: exact, so tiles agree to the last bit
     channels = 2 if np.iscomplexobj(values) else 1
     variance = None if sigma is None else _solid(np.broadcast_to(channels * (sigma / scale) ** 2, valid.shape))
     size = patch_size(options.patch, tile.shape, values.shape[-1])
@@ -204,11 +205,11 @@ def _unchanged(tile: Tile, sigma: Array) -> Result:
 def _valid(tile: Tile, options: Options) -> Array:
     """Return which voxels take part: finite, inside the mask, and not constant along the series."""
     values = tile.values
-    valid = np.isfinite(values).all(axis=-1)
+    valid: Array = np.asarray(np.isfinite(values).all(axis=-1))
     if tile.mask is not None:
-        valid &= tile.mask
+        valid = valid & tile.mask
     if not options.parity:
-        valid &= (values != values[..., :1]).any(axis=-1)
+        valid = valid & (values != values[..., :1]).any(axis=-1)
     return valid
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pellucid.core.types import Array
 
 PARTS = {"fast": 4, "default": 2, "best": 1}  # 1 / share of block positions used
-SEARCH = {2: {"fast": 3, "default": 5, "best": 7}, 3: {"fast": 2, "default": 2, "best": 3}}  # samples
+SEARCH = {2: {"fast": 3, "default": 5, "best": 7}, 3: {"fast": 2, "default": 2, "best": 2}}  # samples
 BETA = {
     "dct": {2: 0.1, 3: 0.2},
     "patch": {2: 0.25, 3: 0.5},
@@ -76,7 +76,9 @@ class Options:
     """Settings of `run`."""
 
     profile: str = option("default", "Effort: share of cosine blocks and search range.", choices=tuple(PARTS))
-    guide: str = option("auto", "What weights come from; auto: dct, or patch for correlated noise.", choices=("auto", "dct", "patch"))
+    guide: str = option(
+        "auto", "What weights come from; auto: dct, or patch for correlated noise.", choices=("auto", "dct", "patch")
+    )
     beta: float = option(0.0, "Width of the weights, in noise variances; more smooths more. 0 chooses.")
     search: int = option(0, "Largest distance of averaged samples on each axis; more is slower. 0 chooses.")
     patch: int = option(0, "Radius of compared patches with guide patch, samples. 0 chooses.")
@@ -97,18 +99,17 @@ def run(tile: Tile, noise: Noise | None, plan: Plan, rng: np.random.Generator) -
     keep = np.any(values != 0, axis=-1) if is_rician else np.ones(values.shape[:-1], np.bool_)
     if tile.mask is not None:
         keep &= tile.mask
-    if isinstance(sigma, float):
-        keep &= bool(np.all(scale > 0))
-    else:
+    noisy = scale > 0  # channels
+    if not isinstance(sigma, float):
         keep &= sigma > 0
-    if not keep.any():
-        return Result(tile.values.astype(np.float32, copy=True), facts={"kept": float(keep.size)})
-    unit = (values / np.where(scale > 0, scale, 1)).astype(np.float32)
-    correlated = noise.params.get("stride", 1) > 1
-    setting = _Setting(options, dims, tuple(w.start for w in tile.window), is_rician, correlated)
-    out = _estimate(unit, keep, sigma, setting) * scale
-    out = np.where(keep[..., None], out, values).astype(np.float32)
-    return Result(out.reshape(tile.values.shape), facts={"kept": float(keep.size - keep.sum())})
+    out = values.astype(np.float32, copy=True)
+    if keep.any() and noisy.any():
+        unit = (values[..., noisy] / scale[noisy]).astype(np.float32)
+        correlated = noise.params.get("stride", 1) > 1
+        setting = _Setting(options, dims, tuple(w.start for w in tile.window), is_rician, correlated)
+        estimate = _estimate(unit, keep, sigma, setting) * scale[noisy]
+        out[..., noisy] = np.where(keep[..., None], estimate, out[..., noisy])
+    return Result(out.reshape(tile.values.shape), facts={"copied": float(keep.size - keep.sum())})
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TABLE_END = 12.0  # theta / sqrt(coils) beyond which the asymptotic series is exact to 1e-7
 TABLE_POINTS = 6001  # a step of 0.002 sqrt(coils): the interpolation error is below 2e-7
 XI_END = 1e3  # theta beyond which xi is 1 within 1e-6 per coil, and the difference of squares would cancel
-KOAY_ROUNDS = 200  # the fixed point converges linearly; near the noise floor slowly
+KOAY_ROUNDS = 4  # beyond the table the fixed point gains three digits a round
 ASYMPTOTIC_TERMS = 8
 
 
@@ -103,20 +103,19 @@ def unbiased(expected: Any, sigma: Any, coils: int = 1) -> Array:
 def koay(magnitude_mean: Any, magnitude_sd: Any, coils: int = 1) -> tuple[Array, Array]:
     """Return signal and sigma per channel from mean and standard deviation of magnitudes.
 
-    Koay & Basser 2006, eq. 18: theta = sqrt(xi(theta) (1 + (mean/sd)^2) - 2L), iterated to its fixed
-    point; sigma = sd / sqrt(xi). Ratios below that of pure noise give signal 0.
+    The fixed point theta = sqrt(xi(theta) (1 + (mean/sd)^2) - 2L) (Koay & Basser 2006, eq. 18) is where
+    mean(theta) / sqrt(xi(theta)) equals mean/sd: read from the table, iterated only beyond it. Then
+    sigma = sd / sqrt(xi). Ratios at or below that of pure noise give signal 0.
     """
     average, sd = (np.asarray(a, dtype=np.float64) for a in (magnitude_mean, magnitude_sd))
     ratio = np.divide(average, sd, out=np.full(np.broadcast(average, sd).shape, 1e9), where=sd > 0)
-    theta = np.maximum(ratio, 0.0)
-    floor = normalised_mean(0.0, coils) / np.sqrt(xi(0.0, coils))
+    grid, means = _table(coils)
+    ratios = means / np.sqrt(2 * coils + grid**2 - means**2)
+    theta = np.interp(ratio, ratios, grid)
+    far = ratio > ratios[-1]
     for _ in range(KOAY_ROUNDS):
-        new = np.sqrt(np.maximum(xi(theta, coils) * (1 + ratio**2) - 2 * coils, 0.0))
-        done = np.allclose(new, theta, rtol=1e-7, atol=1e-9)
-        theta = new
-        if done:
-            break
-    theta = np.where(ratio <= floor, 0.0, theta)
+        again = np.sqrt(np.maximum(xi(theta, coils) * (1 + ratio**2) - 2 * coils, 0.0))
+        theta = np.where(far, again, theta)
     sigma = sd / np.sqrt(xi(theta, coils))
     return np.where(sd > 0, theta * sigma, average), sigma
 

@@ -50,19 +50,21 @@ class Statistics:
         """Number of valid pixels seen."""
         return int(self.column_count.sum())
 
-    def covariance(self) -> tuple[Array, Array, int]:
-        """Return mean (band,), sample covariance and its degrees of freedom."""
-        n = max(self.count, 1)
-        mean = self.total / n
-        freedom = max(n - 1, 1)
-        return self.shift + mean, (self.gram - n * np.outer(mean, mean)) / freedom, freedom
+    def covariance(self, offset: Array | None = None) -> tuple[Array, Array, int]:
+        """Return mean (band,), sample covariance and its degrees of freedom.
 
-    def within(self) -> tuple[Array, int]:
-        """Return the covariance about each column's own mean, which no constant stripe can enter."""
-        offset = self.column_sum / np.maximum(self.column_count, 1)[:, None]
-        inner = self.gram - offset.T @ (offset * self.column_count[:, None])
-        freedom = max(self.count - int((self.column_count > 0).sum()), 1)
-        return inner / freedom, freedom
+        ``offset`` (column, band) is taken from every sample of its column first, exactly and without another
+        look at the data: G' = G - sum_c (S_c o_c' + o_c S_c' - n_c o_c o_c').
+        """
+        n = max(self.count, 1)
+        freedom = max(n - 1, 1)
+        total, second = self.total, self.gram
+        if offset is not None:
+            moved = self.column_count[:, None] * offset
+            cross = self.column_sum.T @ offset
+            total, second = total - moved.sum(0), second - cross - cross.T + offset.T @ moved
+        mean = total / n
+        return self.shift + mean, (second - n * np.outer(mean, mean)) / freedom, freedom
 
     def column_means(self) -> Array:
         """Return each detector column's mean spectrum (column, band), suspects replaced by their neighbours.

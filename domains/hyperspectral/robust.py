@@ -25,9 +25,10 @@ MARGINS = (4.0, 2.0, 1.3)  # on the noise edge in the first rounds: what damage 
 FILLS = 6  # projections that fill masked samples: the error shrinks by their leverage each time
 IMPULSE = 4.5  # whitened residual that makes a sample an impulse
 OFFSET = 4.5  # robust standard deviations of a column's mean that make an offset
-SCENE = 0.3  # share of bands in which a column's "offset" is scene
+SCENE = 0.2  # share of bands in which a column's "offset" is scene
 STRIPED = 0.03  # share of a band's columns with offsets that fires the test: Gaussian tails give 1e-5
 SPECKLED = 0.01  # share of a band's samples confirmed as impulses that fires the test
+SPECKLED_BANDS = 3  # in as many bands: a real scene has one or two with heavy tails
 MEDIAN_NOISE = 1.1  # noise of a sample minus the median of its 3 x 3 neighbourhood, over its own
 
 
@@ -57,19 +58,18 @@ def repair(
         Treat the scene as mixed whatever the test says.
     """
     dead = stats.dead()
-    cells = (stats.suspects < 0.5 * np.maximum(stats.column_count, 1)[:, None]) & ~dead
-    share = (stats.suspects * cells).sum(0) / max(stats.count, 1)
-    covariance, freedom = stats.within()
-    space = signal_subspace(covariance, freedom, sigma, rank=rank)
-    striped = bool((_offsets(stats, space, dead) != 0).mean(0).max() > STRIPED)
-    speckled = bool(share.max() > SPECKLED)
-    if not (forced or dead.any() or striped or speckled):
+    offset, space, mean = _first(stats, dead, sigma, rank)
+    striped = bool((offset != 0).mean(0).max() > STRIPED)
+    spiky = bool(np.sort(_suspicion(stats, dead))[-SPECKLED_BANDS:].min() > SPECKLED)
+    if not (forced or dead.any() or striped or spiky):
         return None, None, None
-    found, space, mean, impulses = _fit(stats, space, dead, sigma, rank, speckled or forced)
-    confirmed = bool(impulses.max() > SPECKLED)
+    share = np.zeros(len(mean))
+    if forced or dead.any() or spiky:
+        offset, space, mean, share = _fit(stats, (offset, space), dead, sigma, rank, spiky or forced)
+    confirmed = bool(np.sort(share)[-SPECKLED_BANDS:].min() > SPECKLED)
     if not (forced or dead.any() or striped or confirmed):
         return None, None, None
-    return Repair(stats.across, found, dead, confirmed, space), space, mean
+    return Repair(stats.across, offset, dead, confirmed or forced, space), space, mean
 
 
 def mend(tile: Tile, state: Any, found: Repair) -> tuple[Array, int]:
@@ -101,19 +101,46 @@ def mend(tile: Tile, state: Any, found: Repair) -> tuple[Array, int]:
     return out, count
 
 
+def _first(stats: Statistics, dead: Array, sigma: Array | None, rank: int) -> tuple[Array, Subspace, Array]:
+    """Return offsets, subspace and mean from the sums alone, dead cells set to their band's mean.
+
+    Stripes of different bands are independent, so they pass for noise until the margin falls.
+    """
+    blank = np.where(dead, stats.column_sum / np.maximum(stats.column_count, 1)[:, None], 0)
+    middle = (stats.total - (blank * stats.column_count[:, None]).sum(0)) / np.maximum(
+        (~dead * stats.column_count[:, None]).sum(0), 1
+    )
+    blank = np.where(dead, blank - middle, 0)
+    offset = np.zeros_like(blank)
+    for margin in (*MARGINS, EDGE_MARGIN):
+        mean, covariance, freedom = stats.covariance(blank + offset)
+        space = signal_subspace(covariance, freedom, sigma, rank=rank, margin=margin)
+        if margin != EDGE_MARGIN:
+            offset = _offsets(stats, space, dead)
+    return offset, space, mean
+
+
+def _suspicion(stats: Statistics, dead: Array) -> Array:
+    """Return the share of suspects in each band, leaving out columns that stand out as a whole."""
+    count = stats.column_count[:, None]
+    cells = (stats.suspects < 0.5 * np.maximum(count, 1)) & ~dead
+    share: Array = (stats.suspects * cells).sum(0) / np.maximum((count * cells).sum(0), 1)
+    return share
+
+
 def _fit(
-    stats: Statistics, space: Subspace, dead: Array, sigma: Array | None, rank: int, speckled: bool
+    stats: Statistics, begin: tuple[Array, Subspace], dead: Array, sigma: Array | None, rank: int, speckled: bool
 ) -> tuple[Array, Subspace, Array, Array]:
     """Return offsets, subspace, mean and the share of impulses per band, from the kept sample."""
+    offset, space = begin
+    space = Subspace(space.sigma, space.basis[:, space.values[: space.rank] > MARGINS[0]], space.values)
     sample = np.concatenate(stats.sample)
     columns = np.concatenate(stats.columns)
     lost = dead[columns]
     mask = lost.copy()
     if speckled:
-        striped = (stats.suspects >= 0.5 * np.maximum(stats.column_count, 1)[:, None])[columns]
-        mask |= np.concatenate(stats.outliers) & ~striped
-    mean = _mean(stats, np.zeros_like(stats.column_sum), dead)
-    offset = _offsets(stats, space, dead)
+        whole = (stats.suspects >= 0.5 * np.maximum(stats.column_count, 1)[:, None])[columns]
+        mask |= np.concatenate(stats.outliers) & ~whole
     for margin in (*MARGINS, *[EDGE_MARGIN] * (ROUNDS - len(MARGINS))):
         mean = _mean(stats, offset, dead)
         weight = np.divide(1.0, space.sigma, out=np.zeros_like(space.sigma), where=space.sigma > 0)

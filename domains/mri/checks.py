@@ -72,6 +72,14 @@ def axes(subject: Subject) -> Refusal | None:
     return Refusal(f"has {len(dim)} axes {dim}; a series has four", hint, soft=False)
 
 
+def few_complex(subject: Subject) -> Refusal | None:
+    """Refuse complex samples that are no series: what denoises single volumes here knows magnitudes only."""
+    if not is_complex(subject) or subject.description.series is not None:
+        return None
+    hint = "denoise its magnitude, or the whole series it belongs to"
+    return Refusal("holds one volume of complex samples, which no method here denoises", hint)
+
+
 def labels(subject: Subject) -> Refusal | None:
     """Refuse label maps and masks: by intent, by BIDS suffix, by content."""
     said = [f"intent {LABEL_INTENT}"] if subject.description.kind in ("labels", "mask") else []
@@ -146,7 +154,8 @@ def zero_filled(subject: Subject) -> tuple[str, str] | None:
     sidecar = _fact(subject, "sidecar") or {}
     acquired, shown = sidecar.get("AcquisitionMatrixPE"), sidecar.get("ReconMatrixPE")
     numbers = all(isinstance(n, int | float) and n > 0 for n in (acquired, shown))
-    witnesses = [f"{shown} lines from {acquired} measured"] if numbers and shown > PADDED * acquired else []
+    padded = numbers and float(shown or 0) > PADDED * float(acquired or 0)
+    witnesses = [f"{shown} lines from {acquired} measured"] if padded else []
     if not is_complex(subject) or subject.probe.ndim > 2:
         for axis, where in _empty_edges(subject.probe, subject.description.spatial).items():
             name = subject.description.axes[axis]

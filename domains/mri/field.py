@@ -61,11 +61,19 @@ FIELD = Field(
     kind="magnitude",
     choose=(
         Choice("mppca", at_least("volume", SERIES), f"a series of {SERIES} volumes or more"),
-        Choice("wavelet", checks.is_complex, "complex samples in fewer volumes"),
         Choice("nlm", always, f"fewer than {SERIES} volumes: each is denoised on its own"),
     ),
     methods=("mppca", "nlm", "wavelet", "tv", "identity"),
-    refuse=(checks.colours, checks.vectors, checks.statistics, checks.axes, checks.labels, checks.phase, checks.signed),
+    refuse=(
+        checks.colours,
+        checks.vectors,
+        checks.statistics,
+        checks.axes,
+        checks.few_complex,
+        checks.labels,
+        checks.phase,
+        checks.signed,
+    ),
     warn=(
         checks.negative,
         checks.resampled,

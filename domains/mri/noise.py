@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ESTIMATORS = ("mad", "background")
 NAMES = {"mad": "tissue", "background": "air"}  # as the report calls them
+RESOLUTION = 2.0**-24  # of the largest value: float32 holds no smaller differences, so none were measured
 LOOKS = 5  # volumes of a series that are looked at
 
 
@@ -50,7 +51,9 @@ def estimate(subject: Subject, estimator: str) -> Noise:
         hint = "use --estimator mad, or give --sigma"
         raise UsageError("has no air around the head to take the noise from", subject.path, hint)
     used = estimator or ("background" if any(report["used"] == "air" for _, report in found) else "mad")
-    return Noise("rician", float(np.median(levels)) if levels else 0.0, "estimated", used)
+    sigma = float(np.median(levels)) if levels else 0.0
+    least = RESOLUTION * float(np.nanmax(np.abs(subject.probe)))
+    return Noise("rician", sigma if sigma > least else 0.0, "estimated", used)
 
 
 def reports(subject: Subject) -> list[tuple[float, dict[str, Any]]]:

@@ -261,7 +261,7 @@ def _track(stream: Stream) -> Stream:
         elif batch.lam is None:
             if not started.all():  # a channel was silent so far: begin when it speaks
                 first = trackers.start(batch.power, batch.live)
-                state = trackers.restart(state, first, ~started)
+                state = trackers.restart(setup.options.tracker, state, first, ~started)
                 started = started | (first > trackers.TINY).any(axis=-1)
             lam, state = trackers.follow(setup.options.tracker, batch.power, batch.live, state)
             lam[:, ~started] = trackers.TINY

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from pellucid.core import memory, plan, stream, tiling
 from pellucid.core.measure import Measured
 from pellucid.core.types import Noise

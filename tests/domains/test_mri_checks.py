@@ -186,8 +186,13 @@ def test_a_series_stored_along_the_fifth_axis_is_a_series(tmp_path):
 def test_complex_samples_are_no_phase_and_no_field_map(head, tmp_path):
     rng = np.random.default_rng(0)
     values = (head * np.exp(2j * np.pi * rng.random(head.shape))).astype("complex64")
-    assert refusals(save(tmp_path / "a.nii", values)) == []
+    series = np.repeat(values[:20, :20, :, None], 16, axis=3)
+    assert refusals(save(tmp_path / "a.nii", series)) == []
     assert FIELD.law(subject(tmp_path / "a.nii")) == "gaussian"
+
+
+def test_a_single_complex_volume_is_sent_elsewhere(head, tmp_path):
+    assert "one volume of complex" in refusals(save(tmp_path / "a.nii", head.astype("complex64")))[0].what
 
 
 def zero_filled(head, kept: float):
