@@ -48,6 +48,7 @@ def odct(
     part: int = 1,
     threshold: float = HARD,
     pilot: Array | None = None,
+    spectrum: Array | None = None,
 ) -> Array:
     """Return ``values`` denoised by thresholded, or pilot-weighted, overlapping cosine blocks.
 
@@ -65,6 +66,8 @@ def odct(
         Coefficients below ``threshold * sigma`` are dropped; more removes more. The mean is always kept.
     pilot : array of the same shape, optional
         A first estimate: coefficients are then multiplied by ``P^2 / (P^2 + sigma^2)`` instead.
+    spectrum : array (edge,) * dims, optional
+        Noise of each coefficient in units of sigma, for noise that is not white.
 
     Returns
     -------
@@ -73,6 +76,8 @@ def odct(
     dims = values.ndim
     edge = EDGE[dims]
     grid = _Grid(values.shape, origin, edge)
+    if spectrum is not None:
+        grid.colour = spectrum.reshape(-1, edge, 1).astype(np.float32)
     signal = grid.bands(values)
     guide = None if pilot is None else grid.bands(pilot)
     level = grid.level(sigma)
@@ -108,6 +113,7 @@ class _Grid:
         for _ in range(self.dims - 2):
             kron = np.kron(kron, self.matrix)
         self.kron = kron.astype(np.float32)
+        self.colour: Array | None = None  # noise of a coefficient in units of sigma
 
     def phases(self, padded: Array) -> Array:
         """Return ``(phase..., flat)`` of an array of the padded shape."""
@@ -174,13 +180,17 @@ def _blocks(grid: _Grid, shift: tuple[int, ...], sources: Any, threshold: float,
 
     def forward(bands: Array, start: int, out: Array) -> None:
         for here, there, offset in parts:
-            piece = bands[(last, slice(None), *there, slice(start + offset, start + offset + RUN))]
+            at: tuple[Any, ...] = (last, slice(None), *there, slice(start + offset, start + offset + RUN))
+            piece = bands[at]
             block[here] = piece.transpose(*lead, 0, grid.dims)
         np.matmul(grid.kron, block.reshape(n, -1), out=out.reshape(n, -1))
 
     for start in range(0, grid.runs * RUN, RUN):
         run = slice(start, start + RUN)
-        sigma = level if isinstance(level, float) else level[(*shift, run)]
+        origin: tuple[Any, ...] = (*shift, run)
+        sigma = level if isinstance(level, float) else level[origin]
+        if grid.colour is not None:
+            sigma = sigma * grid.colour
         forward(signal, start, coefficients)
         if guide is None:
             np.abs(coefficients, out=scratch)
@@ -196,10 +206,11 @@ def _blocks(grid: _Grid, shift: tuple[int, ...], sources: Any, threshold: float,
             share = grid.inside[run] / np.einsum("ijk,ijk->k", scratch, scratch)
             np.multiply(coefficients, scratch, out=coefficients)
         np.multiply(coefficients, share, out=coefficients)
-        weight[(*shift, run)] += share
+        weight[origin] += share
         np.matmul(grid.kron.T, coefficients.reshape(n, -1), out=block.reshape(n, -1))
         for here, there, offset in parts:
-            piece = total[(last, slice(None), *there, slice(start + offset, start + offset + RUN))]
+            at: tuple[Any, ...] = (last, slice(None), *there, slice(start + offset, start + offset + RUN))
+            piece = total[at]
             piece += block[here].transpose(grid.dims - 1, *range(grid.dims - 1), grid.dims)
 
 

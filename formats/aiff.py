@@ -121,7 +121,8 @@ def splice(path: Path, source: Reader, output: Description) -> Writer:
     replaced = {}
     if (new, frames, channels) != (old, *source.description.shape):
         replaced[b"COMM"] = struct.pack(">HIH", channels, frames, new.bits) + raw[8:]
-    inner, rest = bytes(8), ()  # type: tuple[bytes, Pieces]
+    inner = bytes(8)
+    rest: Pieces = ()
     if data and not replaced:
         start = source.offset  # type: ignore[attr-defined]
         with source.path.open("rb") as file:

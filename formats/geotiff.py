@@ -8,6 +8,7 @@ followed whatever its name. The writers are in ``geotiff_write``.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +38,8 @@ SETTINGS = {
 CACHE_LEAST, CACHE_MOST = 32 << 20, 160 << 20  # bytes of GDAL block cache
 GENERATED = frozenset({"IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "OVERVIEWS", "SUBDATASETS", "TIFF"})
 LOSSY = ("JPEG", "WEBP", "JXL", "LERC")
+_HOOKS = threading.RLock()
+_SILENT = logging.NullHandler()  # else Python prints GDAL's warnings where no logging is set up
 PICTURE = {"red", "green", "blue", "alpha"}
 SPECTRAL_KEYS = {
     "wavelength": (
@@ -88,16 +91,39 @@ def compose(path: Path, description: Description) -> Writer:
 
 
 @contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the remark on missing georeference quiet, and GDAL messages that are no text.
+
+    The lock is because both hooks belong to the process.
+    """
+    import sys
+    import warnings
+
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with _HOOKS, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        hook = sys.unraisablehook
+        sys.unraisablehook = lambda u: None if isinstance(u.exc_value, UnicodeDecodeError) else hook(u)
+        try:
+            yield
+        finally:
+            sys.unraisablehook = hook
+
+
+@contextlib.contextmanager
 def gdal(path: object, cache: int = CACHE_LEAST, **more: str) -> Iterator[None]:
     """Run a block with our GDAL settings; its errors become one `FormatError`."""
     import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio._err import CPLE_BaseError  # GDAL's own errors, where rasterio does not translate them
+    from rasterio.errors import RasterioError
 
+    logging.getLogger("rasterio").addHandler(_SILENT)
     try:
         env: Any = rasterio.Env
-        with env(GDAL_CACHEMAX=cache, **SETTINGS, **more), _quiet(NotGeoreferencedWarning):
+        with env(GDAL_CACHEMAX=cache, **SETTINGS, **more):
             yield
-    except (RasterioError, MemoryError, ValueError, TypeError, OverflowError, SystemError) as error:
+    except (RasterioError, CPLE_BaseError, MemoryError, ValueError, TypeError, OverflowError, SystemError) as error:
         if isinstance(error, FormatError):
             raise
         cause = error.__cause__ or error
@@ -116,7 +142,7 @@ class GeotiffReader:
         self._dataset: Any = None
         self._lock = threading.RLock()
         self._open()
-        with gdal(path):
+        with gdal(path), quiet():
             self.block, self.cache = _blocks(self._dataset)
             self.masked = _has_mask(self._dataset)
             self.description = describe(path, self._dataset, self.directory, self.block)
@@ -161,7 +187,7 @@ class GeotiffReader:
     def _open(self) -> None:
         import rasterio
 
-        with gdal(self.path):
+        with gdal(self.path), quiet():
             self._dataset = rasterio.open(self.path, driver="GTiff")
 
     def __getstate__(self) -> Mapping[str, Any]:
@@ -183,7 +209,8 @@ def describe(path: Path, dataset: Any, directory: tiff_layout.Directory, block: 
     envi = {k.lower(): v for k, v in dataset.tags(ns="ENVI").items()}
     acquisition = _acquisition(dataset, tags, envi)
     slope, inter = _scale(dataset, notes)
-    flags = wavelengths.numbers(t.get("bbl", "1") for t in tags) or _envi_list(envi.get("bbl"), bands)
+    told = any("bbl" in t for t in tags)
+    flags = wavelengths.numbers(t.get("bbl", "1") for t in tags) if told else _envi_list(envi.get("bbl"), bands)
     empty = (i for i, t in enumerate(tags) if t.get("statistics_valid_percent", "").strip() in ("0", "0.0"))
     structure = dataset.tags(ns="IMAGE_STRUCTURE")
     lossy = _lossy(structure)
@@ -378,16 +405,3 @@ def _blocks(dataset: Any) -> tuple[tuple[int, int], int]:
     lines, samples = dataset.block_shapes[0]
     row = lines * dataset.width * dataset.count * np.dtype(_dtype(Path(dataset.name), dataset)).itemsize
     return (int(lines), int(samples)), int(min(max(row + row // 4, CACHE_LEAST), CACHE_MOST))
-
-
-_WARNINGS = threading.RLock()
-
-
-@contextlib.contextmanager
-def _quiet(category: type[Warning]) -> Iterator[None]:
-    """Keep one kind of warning quiet; the lock is because Python's filter list belongs to the process."""
-    import warnings
-
-    with _WARNINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore", category)
-        yield

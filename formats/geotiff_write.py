@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pellucid.core.errors import FormatError
 from pellucid.core.types import Description, Region
 from pellucid.formats import tiff_layout
-from pellucid.formats.geotiff import CACHE_LEAST, GENERATED, GeotiffReader, gdal
+from pellucid.formats.geotiff import CACHE_LEAST, GENERATED, GeotiffReader, gdal, quiet
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array
@@ -84,12 +84,13 @@ class GeotiffWriter:
         large = row > HELD and "COMPRESS" in self.options
         self.draft = path.with_name(f".{path.name}.draft") if cog or large else None
         self.pending: dict[int, tuple[Array, int]] = {}
+        self.spilled: set[int] = set()  # block rows that had to be written before they were complete
         self.direct = row > HELD
         target = dict(self.options)
         if self.draft is not None:
             target = {k: v for k, v in target.items() if k in ("PHOTOMETRIC", "ALPHA", "INTERLEAVE")}
             target["BLOCKYSIZE"], self.direct = "1", True
-        with gdal(path, GDAL_PAM_ENABLED="NO", GDAL_TIFF_INTERNAL_MASK="YES"):
+        with gdal(path, GDAL_PAM_ENABLED="NO", GDAL_TIFF_INTERNAL_MASK="YES"), quiet():
             self._dataset: Any = self._create(self.draft or path, target, georeference)
             if source is not None:
                 with source._lock:
@@ -108,7 +109,9 @@ class GeotiffWriter:
             first, last = row * self.rows, min((row + 1) * self.rows, self.shape[0])
             stop = min(last, lines.stop)
             part = values[at - lines.start : stop - lines.start]
-            if self.direct or (whole and at == first and stop == last):
+            if row in self.spilled:
+                self._put((slice(at, stop), samples, bands), part)
+            elif self.direct or (whole and at == first and stop == last):
                 stop = lines.stop if self.direct else self._aligned_stop(lines.stop, stop, whole)
                 self._put((slice(at, stop), samples, bands), values[at - lines.start : stop - lines.start])
             else:
@@ -150,8 +153,8 @@ class GeotiffWriter:
     def _create(self, path: Path, options: Mapping[str, str], georeference: Mapping[str, Any]) -> Any:
         """Create the dataset with everything that must precede the first sample."""
         import rasterio
-        from rasterio.crs import CRS
         from rasterio import transform as transforms
+        from rasterio.crs import CRS
 
         affine: Any = vars(transforms)["Affine"]
         more: dict[str, Any] = {k.lower(): v for k, v in options.items()}
@@ -171,8 +174,7 @@ class GeotiffWriter:
             width=samples,
             count=bands,
             dtype=self.dtype.name,
-            bigtiff="IF_SAFER",
-            **more,
+            **{"bigtiff": "IF_SAFER", **more},
         )
 
     def _aligned_stop(self, wanted: int, stop: int, whole: bool) -> int:
@@ -222,7 +224,7 @@ class GeotiffWriter:
         first = row * self.rows
         region = (slice(first, first + len(held)), slice(0, self.shape[1]), slice(0, self.shape[2]))
         if count < held.size:
-            self.direct = True  # from now on parts are merged by GDAL: memory is bounded, blocks may be written twice
+            self.spilled.add(row)  # the rest is merged by GDAL: memory is bounded, blocks are written twice
         self._put(region, held, dataset)
 
     def _masks(self, dataset: Any) -> None:
@@ -258,7 +260,8 @@ class GeotiffWriter:
             options["COPY_SRC_OVERVIEWS"] = "NO"
         options["BIGTIFF"] = "IF_SAFER"
         try:
-            rasterio.shutil.copy(str(self.draft), str(self.path), driver=driver, **options)
+            with quiet():
+                rasterio.shutil.copy(str(self.draft), str(self.path), driver=driver, **options)
         finally:
             self.draft.unlink(missing_ok=True)
 

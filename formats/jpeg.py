@@ -31,7 +31,7 @@ FORMAT = FormatTraits(
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
 ALONE = frozenset((0x01, *range(0xD0, 0xD8)))  # markers without a length
 KINDS = {1: "intensity", 3: "rgb", 4: "cmyk"}
-MOST = 2000.0  # an 8 x 8 block of three components in at least a bit per coefficient run
+MOST = 2000.0  # an 8 x 8 block takes at least one bit (512 : 1), with halved colour twice that; and a margin
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class JpegReader:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of large pictures: the size was checked at the door
-                with Image.open(self.path, formats=("JPEG", "MPO")) as image:
+                with Image.open(self.path, formats=("JPEG",)) as image:
                     pixels = np.array(image)
         except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
             what = f"cannot be decoded ({error})"

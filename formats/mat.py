@@ -296,9 +296,8 @@ def choose(path: Path, found: list[Found], key: str | None, scalar: Any) -> tupl
             raise UsageError(f"has no cube named {key!r}", path, f"cubes in it: {have}")
         return named[0]
     deep = [p for p in cubes if len(p[0].shape) == 3 or p[1].note]
-    deep.sort(key=lambda p: -p[1].sizes[2])
-    if len(deep) > 1 and deep[0][1].sizes[2] >= DEEPER * deep[1][1].sizes[2]:
-        deep = deep[:1]  # abundance maps share the pixels but have few "bands"
+    most = max((c.sizes[2] for _, c in deep), default=0)
+    deep = [p for p in deep if DEEPER * p[1].sizes[2] > most]  # abundance maps share the pixels but have few "bands"
     best = deep or cubes
     if len(best) == 1:
         return best[0]

@@ -115,7 +115,7 @@ def compact(samples: Array) -> Array:
     low, high = float(samples.min()), float(samples.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         return samples
-    for name in ("u1", "i2", "u2", "i4"):
+    for name in ("u1", "i1", "u2", "i2", "u4", "i4"):
         info = np.iinfo(name)
         if info.min <= low and high <= info.max:
             small = samples.astype(name)

@@ -246,7 +246,7 @@ class PngWriter:
         pixels, self._pixels = self._pixels, None
         if self._source is not None and (alpha := self._source.alpha()) is not None:
             pixels = np.concatenate([pixels, _same_depth(alpha, pixels.dtype)[:, :, None]], axis=2)
-        encoded = imagecodecs.png_encode(pixels if pixels.shape[2] > 1 else pixels[:, :, 0])
+        encoded = bytes(imagecodecs.png_encode(pixels if pixels.shape[2] > 1 else pixels[:, :, 0]))
         with self.path.open("wb") as file:
             for part in self._parts(_split(self.path, encoded)):
                 file.write(part)

@@ -39,7 +39,7 @@ class Options:
     """How far to look, how much to remove."""
 
     step: int = option(4, "samples between reference patches; less is slower and a little better", choices=(2, 3, 4, 6))
-    search: int = option(16, "radius of the search in samples; more finds more repeats and is slower")
+    search: int = option(12, "radius of the search in samples; more finds more repeats and is slower")
     group: int = option(16, "patches in a group; more suits repeated patterns", choices=(4, 8, 16, 32))
     threshold: float = option(2.7, "hard threshold in units of sigma; more removes more")
 
@@ -66,11 +66,12 @@ TRAITS = Traits(
 
 
 class _Lattice(NamedTuple):
-    """Where references stand in a window, and its size."""
+    """Where references stand in a window, the window's size and its absolute first sample."""
 
     rows: list[int]
     cols: list[int]
     size: tuple[int, int]
+    origin: tuple[int, int]
 
     @property
     def width(self) -> int:
@@ -95,7 +96,8 @@ def run(tile: Tile, noise: Noise | None, plan: Plan, rng: np.random.Generator) -
         variance = np.pad(variance, short, mode="edge")
     whole = [max(SIDE, n) for n in tile.shape]
     grid = [_references(w, n, (plan.options or Options()).step) for w, n in zip(tile.window, whole, strict=True)]
-    lattice = _Lattice(grid[0], grid[1], (planes.shape[1], planes.shape[2]))
+    origin = (tile.window[0].start, tile.window[1].start)
+    lattice = _Lattice(grid[0], grid[1], (planes.shape[1], planes.shape[2]), origin)
     device = torch.device(plan.device)
     clean = estimate(
         torch.as_tensor(np.ascontiguousarray(planes), device=device),
@@ -153,13 +155,10 @@ def _levels(variance: Tensor, lattice: _Lattice) -> Tensor:
 
 def _spectra(plane: Tensor) -> Tensor:
     """2-D transform of the patch at every position: (position, 64)."""
-    patches = plane.unfold(0, SIDE, 1).unfold(1, SIDE, 1)
-    width, atoms = patches.shape[1], _atoms(plane.device).T.contiguous()
-    out = plane.new_empty(patches.shape[0] * width, SIDE * SIDE)
-    for y in range(0, len(patches), STRIP):
-        strip = patches[y : y + STRIP].reshape(-1, SIDE * SIDE)
-        torch.mm(strip, atoms, out=out[y * width : y * width + len(strip)])
-    return out
+    # a convolution gives a patch the same bits wherever it stands; a product of all patches does not
+    kernel = _atoms(plane.device).view(-1, 1, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
+    image = plane[None, None].contiguous(memory_format=torch.channels_last)
+    return torch.nn.functional.conv2d(image, kernel).permute(0, 2, 3, 1).reshape(-1, SIDE * SIDE)
 
 
 def _match(spectra: Tensor, lattice: _Lattice, options: Options) -> Tensor:
@@ -169,20 +168,25 @@ def _match(spectra: Tensor, lattice: _Lattice, options: Options) -> Tensor:
     The patches' means are compared apart, for else a bright picture would drown the differences.
     """
     table = spectra.view(-1, lattice.width, SIDE * SIDE)
-    power = torch.linalg.vector_norm(table[..., 1:], dim=-1).square_()
-    area = _Area(table, power, options)
-    strips = [
-        torch.cat([area.nearest(rows, cols) for cols in _runs(lattice.cols, BLOCK[1])], dim=1)
-        for rows in _runs(lattice.rows, BLOCK[0])
-    ]
+    area = _Area(table, torch.linalg.vector_norm(table[..., 1:], dim=-1).square_(), options)
+    rows = _blocks(lattice.rows, lattice.origin[0], options.step, BLOCK[0])
+    cols = _blocks(lattice.cols, lattice.origin[1], options.step, BLOCK[1])
+    strips = [torch.cat([area.nearest(row, col) for col in cols], dim=1) for row in rows]
     return torch.cat(strips).view(-1, options.group)
 
 
-def _runs(at: list[int], most: int) -> list[list[int]]:
-    """Cut into runs of one step; the file's last position may break it."""
-    regular = at[:-1] if len(at) > 1 else at
-    runs = [regular[i : i + most] for i in range(0, len(regular), most)]
-    return runs + [at[-1:]] if len(at) > 1 else runs
+def _blocks(at: list[int], origin: int, step: int, most: int) -> list[tuple[int, range]]:
+    """Cut references into blocks: where each begins, and which of its ``most`` places are taken.
+
+    Blocks begin at absolute multiples, so that a reference has the same place in any tile: the bits of a
+    matrix product may depend on it. The file's last position may break the step: a block of its own.
+    """
+    found: dict[int, list[int]] = {}
+    for place in at:
+        absolute = place + origin
+        start = absolute // (step * most) * (step * most) if absolute % step == 0 else absolute
+        found.setdefault(start - origin, []).append((absolute - start) // step)
+    return [(start, range(taken[0], taken[-1] + 1)) for start, taken in found.items()]
 
 
 class _Area:
@@ -195,8 +199,8 @@ class _Area:
         self.patches = table.new_zeros(*self.size, SIDE * SIDE)
         self.products = table.new_empty(BLOCK[0] * BLOCK[1], self.size[0] * self.size[1])
 
-    def nearest(self, rows: list[int], cols: list[int]) -> Tensor:
-        """Positions nearest to a block of references, which may be cut short: (row, col, group)."""
+    def nearest(self, rows: tuple[int, range], cols: tuple[int, range]) -> Tensor:
+        """Positions nearest to the references of a block: (row, col, group)."""
         reach, step, width = self.options.search, self.options.step, self.table.shape[1]
         first = (rows[0] - reach, cols[0] - reach)
         inside = [(max(0, f), min(f + s, n)) for f, s, n in zip(first, self.size, self.table.shape, strict=False)]
@@ -212,9 +216,11 @@ class _Area:
         apart = self._windows(mean) - mean[block][..., None, None]
         distance = torch.addcmul(self._windows(power), apart, apart).sub_(self._windows(self.products), alpha=2)
         distance[:, :, reach, reach] = -math.inf
-        found = torch.topk(distance[: len(rows), : len(cols)].flatten(2), self.options.group, dim=-1, largest=False)
+        taken = distance[rows[1].start : rows[1].stop, cols[1].start : cols[1].stop].flatten(2)
+        found = torch.topk(taken, self.options.group, dim=-1, largest=False)
         shift = (found.indices // self.span - reach) * width + found.indices % self.span - reach
-        own = torch.tensor([[row * width + col for col in cols] for row in rows], device=self.table.device)
+        down, along = ([start + k * step for k in places] for start, places in (rows, cols))
+        own = torch.tensor([[row * width + col for col in along] for row in down], device=self.table.device)
         return own[..., None] + shift.masked_fill(found.values == math.inf, 0)  # too few: the reference again
 
     def _windows(self, values: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TABLE_END = 12.0  # theta / sqrt(coils) beyond which the asymptotic series is exact to 1e-7
 TABLE_POINTS = 6001  # a step of 0.002 sqrt(coils): the interpolation error is below 2e-7
+POOLED_POINTS = 4096  # of xi over E[m]/sigma, 0.003 apart: xi within 2e-3 at its steepest
 XI_END = 1e3  # theta beyond which xi is 1 within 1e-6 per coil, and the difference of squares would cancel
 KOAY_ROUNDS = 4  # beyond the table the fixed point gains three digits a round
 ASYMPTOTIC_TERMS = 8
@@ -92,12 +93,14 @@ def unbiased(expected: Any, sigma: Any, coils: int = 1) -> Array:
     """
     value, sigma, ratio = _theta(expected, sigma)
     grid, means = _table(coils)
-    far = np.maximum(ratio, means[-1])
+    theta = np.asarray(np.interp(ratio, means, grid))
+    beyond = ratio > means[-1]
+    far = ratio[beyond]
     outside = far - (coils - 0.5) / far
     for _ in range(4):  # Newton steps with slope 1: the mean's own slope is within 1 % of it out here
         outside = outside - (_far_mean(outside, coils) - far)
-    inside = np.interp(ratio, means, grid)
-    return np.where(sigma > 0, sigma * np.where(ratio <= means[-1], inside, outside), value)
+    theta[beyond] = outside
+    return np.where(sigma > 0, sigma * theta, value)
 
 
 def koay(magnitude_mean: Any, magnitude_sd: Any, coils: int = 1) -> tuple[Array, Array]:
@@ -120,7 +123,7 @@ def koay(magnitude_mean: Any, magnitude_sd: Any, coils: int = 1) -> tuple[Array,
     return np.where(sd > 0, theta * sigma, average), sigma
 
 
-def channel_sigma(denoised: Any, magnitude_sd: Any, coils: int = 1, rounds: int = 4) -> Array:
+def channel_sigma(denoised: Any, magnitude_sd: Any, coils: int = 1, rounds: int = 6) -> Array:
     """Return sigma per channel from a map of magnitude standard deviations measured over a series.
 
     Noise pooled over the volumes has variance sigma^2 mean_v xi(theta_v), theta_v the signal of volume v
@@ -135,13 +138,16 @@ def channel_sigma(denoised: Any, magnitude_sd: Any, coils: int = 1, rounds: int 
     """
     sd = np.asarray(magnitude_sd, dtype=np.float64)
     grid, means = _table(coils)
-    # xi as a function of E[m] / sigma directly: one interpolation a round instead of two
-    ratios, values = means, 2 * coils + grid**2 - means**2
-    sigma = sd.copy()
+    # xi as a function of E[m] / sigma, on a uniform grid: looked up, not searched, ten times faster
+    step = means[-1] / POOLED_POINTS
+    at = (np.arange(POOLED_POINTS + 1) + 0.5) * step
+    values = np.interp(at, means, 2 * coils + grid**2 - means**2).astype(np.float32)
+    values[-1] = 1.0
+    sigma = sd / np.sqrt(xi(0.0, coils))  # from above: right at once in the background, where rounds gain least
     for _ in range(rounds):
-        safe = np.where(sigma > 0, sigma, 1.0)[..., None]
-        pooled = np.interp(denoised / safe, ratios, values).mean(axis=-1)
-        sigma = sd / np.sqrt(pooled)
+        scale = np.divide(1 / step, sigma, out=np.zeros(sd.shape), where=sigma > 0).astype(np.float32)
+        index = np.clip(denoised * scale[..., None], 0, POOLED_POINTS).astype(np.int32)
+        sigma = sd / np.sqrt(values[index].mean(axis=-1, dtype=np.float64))
     return sigma
 
 
@@ -149,7 +155,10 @@ def normalised_mean(theta: Any, coils: int = 1) -> Array:
     """Return E[m] / sigma at theta = s / sigma, from a table and the asymptotic series above."""
     theta = np.asarray(theta, dtype=np.float64)
     grid, means = _table(coils)
-    return np.where(theta <= grid[-1], np.interp(theta, grid, means), _far_mean(np.maximum(theta, grid[-1]), coils))
+    value = np.asarray(np.interp(theta, grid, means))
+    beyond = theta > grid[-1]
+    value[beyond] = _far_mean(theta[beyond], coils)
+    return value
 
 
 def _theta(signal: Any, sigma: Any) -> tuple[Array, Array, Array]:

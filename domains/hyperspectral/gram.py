@@ -66,14 +66,14 @@ class Statistics:
         mean = total / n
         return self.shift + mean, (second - n * np.outer(mean, mean)) / freedom, freedom
 
-    def column_means(self) -> Array:
-        """Return each detector column's mean spectrum (column, band), suspects replaced by their neighbours.
+    def column_means(self, despiked: bool = False) -> Array:
+        """Return each detector column's mean spectrum (column, band); the scene's for a column without pixels.
 
-        A column most of whose samples are suspect stands out as a whole: that is its offset, and it is kept.
-        The scene's mean stands for a column without pixels.
+        ``despiked`` puts their neighbours' median in the place of suspects, unless most of a column is suspect:
+        then it stands out as a whole, and that is its offset.
         """
         n = np.maximum(self.column_count, 1)[:, None]
-        spikes = np.where(self.suspects < 0.5 * n, self.excess, 0)
+        spikes = np.where(self.suspects < 0.5 * n, self.excess, 0) if despiked else 0.0
         mean = self.total / max(self.count, 1)
         return self.shift + np.where(self.column_count[:, None] > 0, (self.column_sum - spikes) / n, mean)
 

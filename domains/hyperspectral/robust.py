@@ -116,7 +116,7 @@ def _first(stats: Statistics, dead: Array, sigma: Array | None, rank: int) -> tu
         mean, covariance, freedom = stats.covariance(blank + offset)
         space = signal_subspace(covariance, freedom, sigma, rank=rank, margin=margin)
         if margin != EDGE_MARGIN:
-            offset = _offsets(stats, space, dead)
+            offset = _offsets(stats, stats.column_means(), space, dead)
     return offset, space, mean
 
 
@@ -142,7 +142,7 @@ def _fit(
         whole = (stats.suspects >= 0.5 * np.maximum(stats.column_count, 1)[:, None])[columns]
         mask |= np.concatenate(stats.outliers) & ~whole
     for margin in (*MARGINS, *[EDGE_MARGIN] * (ROUNDS - len(MARGINS))):
-        mean = _mean(stats, offset, dead)
+        mean = _mean(stats, means - offset, dead)
         weight = np.divide(1.0, space.sigma, out=np.zeros_like(space.sigma), where=space.sigma > 0)
         white = ((sample - offset[columns] - mean) * weight).astype(np.float32)
         filled, mask = _fill(white, mask, space, lost, speckled)
@@ -150,8 +150,8 @@ def _fit(
         mean = mean + centre * space.sigma
         covariance *= np.outer(space.sigma, space.sigma)
         space = signal_subspace(covariance, max(len(filled) - 1, 1), sigma, rank=rank, margin=margin)
-        offset = _offsets(stats, space, dead)
-    return offset, space, _mean(stats, offset, dead), (mask & ~lost).mean(0)
+        offset = _offsets(stats, means, space, dead)
+    return offset, space, _mean(stats, means - offset, dead), (mask & ~lost).mean(0)
 
 
 def _fill(white: Array, mask: Array, space: Subspace, lost: Array, impulses: bool) -> tuple[Array, Array]:
@@ -162,12 +162,14 @@ def _fill(white: Array, mask: Array, space: Subspace, lost: Array, impulses: boo
     """
     basis = space.basis.astype(np.float32)
     belief = (1 - 1 / np.maximum(space.values[: space.rank], 1)).astype(np.float32)
+    # a sample that took part in its own prediction leaves a residual of variance 1 - h, one that did not 1 / (1 - h)
+    unseen = np.sqrt(np.maximum(1 - np.square(basis) @ belief, 0.01))
     filled = np.where(mask, 0, white)
     for i in range(FILLS):
         predicted = (filled @ basis * belief) @ basis.T
         if impulses and i >= FILLS // 2:
             residual = white - predicted
-            beyond = np.abs(residual) > IMPULSE
+            beyond = np.abs(residual) * np.where(mask, unseen, 1 / unseen) > IMPULSE
             mask = lost | (beyond & ~_runs(beyond, residual))
         filled = np.where(mask, predicted, white)
     return filled, mask
@@ -200,22 +202,20 @@ def _covariance(filled: Array, mask: Array) -> tuple[Array, Array]:
     return mean, second
 
 
-def _mean(stats: Statistics, offset: Array, dead: Array) -> Array:
-    """Return the scene's mean spectrum without offsets and dead cells."""
+def _mean(stats: Statistics, means: Array, dead: Array) -> Array:
+    """Return the scene's mean spectrum from column means, without dead cells."""
     count = stats.column_count[:, None] * ~dead
-    means = stats.column_means() - offset
     return np.where(count.sum(0) > 0, (means * count).sum(0) / np.maximum(count.sum(0), 1), stats.shift)
 
 
-def _offsets(stats: Statistics, space: Subspace, dead: Array) -> Array:
+def _offsets(stats: Statistics, means: Array, space: Subspace, dead: Array) -> Array:
     """Return each cell's offset (column, band), input units, 0 where it is not significant.
 
     A column's mean spectrum is fitted by the subspace, leaving out the bands that stand out; what then stands out
     beyond the spread over all columns is the cell's own.
     """
     live = (space.sigma > 0) & ~dead & (stats.column_count[:, None] > 2)
-    means = stats.column_means()
-    mean = _mean(stats, np.zeros_like(means), dead)
+    mean = _mean(stats, means, dead)
     weight = np.divide(1.0, space.sigma, out=np.zeros_like(space.sigma), where=space.sigma > 0)
     white = (means - mean) * weight
     basis, k = space.basis, space.rank
@@ -223,7 +223,7 @@ def _offsets(stats: Statistics, space: Subspace, dead: Array) -> Array:
     floor = 1 / np.sqrt(np.maximum(stats.column_count, 1))[:, None]
     for _ in range(ROUNDS):
         normal = (use.astype(np.float64) @ (basis[:, :, None] * basis[:, None, :]).reshape(-1, k * k)).reshape(-1, k, k)
-        normal += 1e-6 * np.eye(k)  # whitened units: keeps a column without usable bands solvable
+        normal += 1e-12 * np.eye(k)  # keeps a column without usable bands solvable
         right = (white * use) @ basis
         residual = white - np.linalg.solve(normal, right[..., None])[..., 0] @ basis.T
         spread = gram.MAD_TO_SIGMA * np.nanmedian(np.where(live, np.abs(residual), np.nan), axis=0)

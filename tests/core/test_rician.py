@@ -69,7 +69,7 @@ def test_koay_recovers_signal_and_sigma_from_two_moments(coils: int, theta: floa
 
 def test_koay_of_pure_noise_has_no_signal() -> None:
     signal, sigma = rician.koay(np.sqrt(np.pi / 2), np.sqrt(2 - np.pi / 2))
-    assert signal == 0 and sigma == pytest.approx(1.0, rel=1e-6)
+    assert signal < 1e-5 and sigma == pytest.approx(1.0, rel=1e-6)
 
 
 def test_channel_sigma_of_a_mixed_series_is_recovered() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pellucid.core.errors import FormatError
 from pellucid.core.types import Description
 from pellucid.formats import envi, envi_header, envi_meta, wavelengths
@@ -309,7 +310,7 @@ def test_a_file_that_shrinks_after_opening_is_a_format_error(tmp_path):
         ("samples = 4", "samples = 99999999999", "expected"),
         ("samples = 4", "samples = -4", "count"),
         ("samples = 4", "samples = 4e9", "count"),
-        ("samples = 4", "samples = {4}}", None),
+        ("samples = 4", "samples = {4}}", "count"),
         ("samples = 4", "", "missing"),
         ("data type = 12", "data type = 6", "complex"),
         ("data type = 12", "data type = 7", "not an ENVI type"),
@@ -325,9 +326,6 @@ def test_hostile_header_values_are_one_clear_line(tmp_path, old, new, says):
     path = make(tmp_path, cube())
     header = path.with_suffix(".hdr")
     header.write_text(header.read_text().replace(old, new))
-    if says is None:
-        assert envi.open(path).description.shape == (5, 4, 3)
-        return
     with pytest.raises(FormatError, match=says) as caught:
         envi.open(path)
     assert "\n" not in str(caught.value)
@@ -418,7 +416,8 @@ def test_memory_stays_at_a_slab(tmp_path):
         "p = Path(sys.argv[1])\nr = envi.open(p)\nd = r.description\nw = envi.splice(p.with_name('o.img'), r, d)\n"
         "q = (slice(0, 20), slice(0, 300), slice(0, 100))\nw.write(q, r.read(q))\n"
         "a = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "for i in range(0, 1500, 20):\n    q = (slice(i, i + 20), slice(0, 300), slice(0, 100))\n    w.write(q, r.read(q))\n"
+        "for i in range(0, 1500, 20):\n"
+        "    q = (slice(i, i + 20), slice(0, 300), slice(0, 100))\n    w.write(q, r.read(q))\n"
         "w.close()\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - a)\n"
     )
     # through a small launcher: a child's peak begins at its parent's

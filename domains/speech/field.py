@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Speech: recordings of voices, any rate, any number of channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pellucid.domains.declare import Choice, Field, Phantom, always
+from pellucid.domains.speech import checks, metrics
+
+CASES = ("fan", "street", "stereo")
+
+
+def simulate(seed: int = 0, case: str = CASES[0], size: Any = None) -> Phantom:
+    """Simulate a case; see ``phantom``."""
+    from pellucid.domains.speech import phantom
+
+    return phantom.simulate(seed, case, size)
+
+
+FIELD = Field(
+    name="speech",
+    line="Denoise recordings of speech; length, level and metadata are kept.",
+    spatial=(("time",),),
+    series="channel",
+    formats=("wav", "flac", "sound", "pcm", "npy"),
+    kind="waveform",
+    choose=(Choice("omlsa", always, "works on any rate without weights, and streams"),),
+    methods=("omlsa", "wavelet", "identity"),
+    refuse=(checks.empty, checks.strange_rate),
+    warn=(checks.not_numbers, checks.clipping, checks.quiet, checks.no_rhythm),
+    estimate=checks.estimate,
+    estimators=("quantile",),
+    extras=checks.extras,
+    simulate=simulate,
+    cases=CASES,
+    measure=metrics.measure,
+    judge=metrics.judge,
+    picture=metrics.picture,
+    gain=("si_sdr", "the voice stood {before:.1f} dB above the noise, now {after:.1f} dB"),
+)
