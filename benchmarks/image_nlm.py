@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from benchmarks.peers import cpu_time, run_json, save, venv
 from pellucid.core.estimate.mad import correlated_sigma, mad_sigma
+from pellucid.core.estimate.spectrum import noise_spectrum
 from pellucid.core.methods import nlm
 from pellucid.core.types import Noise, Plan, Tile
 
@@ -48,9 +49,9 @@ def psnr(estimate: np.ndarray, truth: np.ndarray) -> float:
     return float(-10 * np.log10(np.mean((np.clip(estimate, 0, 1).astype(np.float64) - truth) ** 2)))
 
 
-def ours(noisy: np.ndarray, sigma: float, stride: int = 1, **options: Any) -> np.ndarray:
+def ours(noisy: np.ndarray, sigma: float, params: dict[str, Any] | None = None, **options: Any) -> np.ndarray:
     """Denoise a picture."""
-    noise = Noise("gaussian", sigma, params={"stride": stride})
+    noise = Noise("gaussian", sigma, params=params or {})
     tile = Tile.whole(noisy.astype(np.float32), spatial=2)
     return nlm.run(tile, noise, Plan("nlm", nlm.Options(**options)), np.random.default_rng(0)).values
 
@@ -96,7 +97,11 @@ def real(python: Path) -> list[dict[str, Any]]:
             truth = picture(Path(str(path).replace(tag, clean)))[:256, :256, :3]
             rms = float(np.sqrt(np.mean((noisy - truth) ** 2)))
             found, stride = correlated_sigma(noisy, 2)
-            seconds, out = cpu_time(lambda n=noisy, f=found, s=stride: ours(n, f, s))
+            params: dict[str, Any] = {"stride": stride}
+            patch = ours(noisy, found, params)
+            if stride > 1:
+                params["spectrum"] = noise_spectrum(noisy)
+            seconds, out = cpu_time(lambda n=noisy, f=found, p=params: ours(n, f, p))
             other = peer(python, noisy, found, 8)[1]
             rows.append(
                 {
@@ -104,6 +109,7 @@ def real(python: Path) -> list[dict[str, Any]]:
                     "picture": path.name,
                     "input": psnr(noisy, truth),
                     "psnr": psnr(out, truth),
+                    "patch_without_spectrum": psnr(patch, truth),
                     "skimage_same_sigma": psnr(other, truth),
                     "cpu_s": seconds,
                     "stride": stride,

@@ -139,7 +139,7 @@ def clean() -> dict[str, Any]:
 def main() -> None:
     """Write ``results/mri_volume.json``."""
     quick = "--quick" in sys.argv
-    python = venv("dipy", ["dipy==1.12.1"])
+    python = venv("dipy-1.12.1-nlm", ["dipy==1.12.1"])
     ours(np.random.default_rng(0).random((16, 16, 16), np.float32), 0.1)  # warm
     rows = [clean()]
     with tempfile.TemporaryDirectory() as folder:

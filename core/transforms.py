@@ -161,7 +161,9 @@ class _Grid:
     def back(self, total: Array, weight: Array) -> Array:
         """Return the weighted mean of all blocks, cut to the window."""
         bands = np.moveaxis(total, 0, self.dims)  # (band, phase..., last phase, flat)
-        numerator = sum(_slide(self.unphase(bands[band]), row, back=True) for band, row in enumerate(self.matrix))
+        numerator = np.zeros([c * self.edge for c in self.coarse], np.float32)
+        for band, row in enumerate(self.matrix):
+            numerator += _slide(self.unphase(bands[band]), row, back=True)
         denominator = self.unphase(weight)
         for axis in range(self.dims):
             denominator = _slide(denominator, np.ones(self.edge), self.fine[axis], back=True)
@@ -188,7 +190,7 @@ def _blocks(grid: _Grid, shift: tuple[int, ...], sources: Any, threshold: float,
     for start in range(0, grid.runs * RUN, RUN):
         run = slice(start, start + RUN)
         origin: tuple[Any, ...] = (*shift, run)
-        sigma = level if isinstance(level, float) else level[origin]
+        sigma: Any = level if isinstance(level, float) else level[origin]
         if grid.colour is not None:
             sigma = sigma * grid.colour
         forward(signal, start, coefficients)

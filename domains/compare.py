@@ -31,7 +31,22 @@ def simulate(declared: Field, case: str, size: str, seed: int) -> Phantom:
         raise UsageError(f"{declared.name} has no simulation")
     if case and case not in declared.cases:
         raise UsageError(f"there is no case '{case}'", hint=f"choose from {', '.join(declared.cases)}")
-    return declared.simulate(seed=seed, case=case or declared.cases[0], size=size)
+    return declared.simulate(seed=seed, case=case or declared.cases[0], size=_extent(declared, size))
+
+
+def _extent(declared: Field, size: str) -> tuple[int, ...] | None:
+    if size in declared.sizes:
+        return declared.sizes[size]
+    if size in ("", "full"):
+        return None
+    try:
+        extent = tuple(int(n) for n in size.lower().split("x"))
+    except ValueError:
+        extent = ()
+    if not extent or min(extent) < 1:
+        words = " or ".join(declared.sizes)
+        raise UsageError(f"--size {size} is no size", hint=f"{words or 'full'}, or extents such as 64x64x30")
+    return extent
 
 
 def write_phantom(phantom: Phantom, path: Path, *, force: bool) -> tuple[Path, Path]:

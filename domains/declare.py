@@ -139,7 +139,10 @@ class Field:
     extras : callable
         ``(subject) -> mapping``: facts handed to methods in ``Plan.extras``.
     simulate : callable
-        ``(seed, case, size) -> Phantom``; ``cases`` names what ``simulate --case`` offers.
+        ``(seed, case, size) -> Phantom``, ``size`` a tuple of spatial extents (series last where it is
+        free) or None; ``cases`` names what ``simulate --case`` offers.
+    sizes : mapping
+        Extents by word: ``small`` is what ``demo`` and ``example`` use, ``full`` the published one.
     measure : callable
         ``(reference, estimate, description, mask) -> {name: value}`` full-reference metrics.
     judge : callable
@@ -169,6 +172,7 @@ class Field:
     extras: Callable[[Subject], Mapping[str, Any]] | None = None
     simulate: Callable[..., Phantom] | None = None
     cases: tuple[str, ...] = ()
+    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     measure: Callable[..., dict[str, float]] | None = None
     judge: Callable[..., dict[str, float]] | None = None
     picture: Callable[[Any, Description], Any] | None = None

@@ -110,8 +110,10 @@ def as_extended(value: float) -> bytes:
 
 def splice(path: Path, source: Reader, output: Description) -> Writer:
     """Write the same file with other samples."""
-    container: riff.Container = source.container  # type: ignore[attr-defined]
-    old: Encoding = source.encoding  # type: ignore[attr-defined]
+    if not isinstance(source, Interleaved) or source.description.format != "aiff":
+        return compose(path, output)
+    container: riff.Container = source.container
+    old = source.encoding
     frames, channels = output.shape
     new = old if output.dtype == old.stored and output.slope == old.slope else encoding_of(output, "be")
     if new is None or (container.form == b"AIFF" and new.subtype in ("FLOAT", "DOUBLE")):
@@ -124,7 +126,7 @@ def splice(path: Path, source: Reader, output: Description) -> Writer:
     inner = bytes(8)
     rest: Pieces = ()
     if data and not replaced:
-        start = source.offset  # type: ignore[attr-defined]
+        start = source.offset
         with source.path.open("rb") as file:
             file.seek(data.offset)
             inner = file.read(start - data.offset)

@@ -38,6 +38,7 @@ FOREIGN = (
     b"PK\x03\x04",
 )
 NOT_DATA = {".hdr", ".xml", ".enp", ".txt", ".json", ".tif", ".tiff", ".ovr", ".msk", ".csv", ".prj", ".png", ".jpg"}
+OWN = (".bsq", ".bil", ".bip", ".sli")  # suffixes that mean ENVI even without a header
 PERMS = {"bsq": (2, 0, 1), "bil": (0, 2, 1), "bip": (0, 1, 2)}  # file order -> index in (line, sample, band)
 TYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
 CODES = {v: k for k, v in TYPES.items()}
@@ -50,12 +51,12 @@ def recognise(head: bytes, name: str) -> float:
         return 0.95
     path = Path(name)
     if path.suffix.lower() == ".hdr":
-        return 0.2  # Analyze, ESRI ...: the best this format can do is to say what it is not
+        return 0.3  # Analyze, ESRI ...: the best this format can do is to say what it is not
     if head.startswith(FOREIGN):
         return 0.0
     header = find_header(path)
     if header is None:
-        return 0.05 if path.suffix.lower() in FORMAT.suffixes else 0.0
+        return 0.3 if path.suffix.lower() in OWN else 0.0
     return 0.8 if _is_envi(header) else 0.0
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from pellucid.core.errors import FormatError
 
 MAX_BYTES = 32 << 20  # the longest real headers (spectral libraries with 10^5 names) stay below 10 MB
+MAX_ENTRIES = 20_000
 MAGIC = b"ENVI"
 BOM = b"\xef\xbb\xbf"
 
@@ -98,6 +99,8 @@ def parse(data: bytes, path: object = "header") -> Header:
     newline = "\r\n" if lines[0].endswith("\r\n") else "\n"
     entries, at = [Entry(lines[0])], 1
     while at < len(lines):
+        if len(entries) > MAX_ENTRIES:
+            raise FormatError(path, "header", f"more than {MAX_ENTRIES} keys and comments", "the header is damaged")
         entry, at = _entry(lines, at, path)
         entries.append(entry)
     return Header(tuple(entries), newline)

@@ -9,6 +9,7 @@ beside the target and translated at the end.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,15 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from pellucid.core.errors import FormatError
 from pellucid.core.types import Description, Region
-from pellucid.formats import tiff_layout
-from pellucid.formats.geotiff import CACHE_LEAST, GENERATED, GeotiffReader, gdal, quiet
+from pellucid.formats import geotiff_tags, tiff_layout
+from pellucid.formats.geotiff import CACHE_LEAST, GeotiffReader, gdal, quiet, saving
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array
 
 HELD = 96 << 20  # bytes of unfinished block rows kept in memory
 STRIP_BYTES = 8 << 20  # a taller strip is cut: it would have to be held whole
-DERIVED = ("STATISTICS_",)  # wrong as soon as samples change
 LOSSLESS = {"DEFLATE", "LZW", "PACKBITS", "ZSTD", "LZMA", "LERC", "LERC_DEFLATE", "LERC_ZSTD"}
 STORABLE = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)} | {
     "float32",
@@ -78,30 +78,21 @@ class GeotiffWriter:
         self.path, self.output, self.source, self.cog = path, output, source, cog
         self.dtype = np.dtype(output.dtype)
         self.shape = (*output.shape, 1)[:3]
-        self.options = dict(options)
+        self.options, self.georeference = dict(options), georeference
         self.rows = self._block_rows()
-        row = self.rows * self.shape[1] * self.shape[2] * self.dtype.itemsize
-        large = row > HELD and "COMPRESS" in self.options
-        self.draft = path.with_name(f".{path.name}.draft") if cog or large else None
+        self.direct = self.rows * self.shape[1] * self.shape[2] * self.dtype.itemsize > HELD
+        self.draft: Path | None = None
         self.pending: dict[int, tuple[Array, int]] = {}
         self.spilled: set[int] = set()  # block rows that had to be written before they were complete
-        self.direct = row > HELD
-        target = dict(self.options)
-        if self.draft is not None:
-            target = {k: v for k, v in target.items() if k in ("PHOTOMETRIC", "ALPHA", "INTERLEAVE")}
-            target["BLOCKYSIZE"], self.direct = "1", True
-        with gdal(path, GDAL_PAM_ENABLED="NO", GDAL_TIFF_INTERNAL_MASK="YES"), quiet():
-            self._dataset: Any = self._create(self.draft or path, target, georeference)
-            if source is not None:
-                with source._lock:
-                    _copy_metadata(source.dataset, self._dataset, source.description, output)
-            else:
-                _describe(self._dataset, output)
+        self.closed = False
+        self._dataset: Any = None
 
     def write(self, region: Region, values: Array) -> None:
         """Store samples of a (line, sample, band) region, already in the output's type."""
         lines, samples, bands = (*region, slice(0, 1))[:3]
         values = values.reshape([s.stop - s.start for s in (lines, samples, bands)])
+        if self._dataset is None:
+            self._start(lines)
         whole = samples == slice(0, self.shape[1]) and bands == slice(0, self.shape[2])
         at = lines.start
         while at < lines.stop:
@@ -120,10 +111,13 @@ class GeotiffWriter:
 
     def close(self) -> None:
         """Finish masks, tags and the layout, and flush to disk."""
-        dataset, self._dataset = self._dataset, None
-        if dataset is None:
+        if self.closed:
             return
-        with gdal(self.path, GDAL_PAM_ENABLED="NO", GDAL_TIFF_INTERNAL_MASK="YES"):
+        self.closed = True
+        if self._dataset is None:
+            self._start(slice(0, self.shape[0]))
+        dataset, self._dataset = self._dataset, None
+        with saving(self.path, CACHE_LEAST):
             for row in sorted(self.pending):
                 self._flush(row, dataset)
             if self.source is not None:
@@ -150,17 +144,40 @@ class GeotiffWriter:
             self.options["BLOCKYSIZE"] = str(rows)
         return rows
 
+    def _start(self, lines: slice) -> None:
+        """Create the file, or its draft where rows of blocks are too large to hold and will not come whole."""
+        aligned = lines.start % self.rows == 0 and lines.stop in (
+            self.shape[0],
+            -(-lines.stop // self.rows) * self.rows,
+        )
+        costly = "COMPRESS" in self.options or (self.options.get("INTERLEAVE") == "PIXEL" and self.rows > 1)
+        target = dict(self.options)
+        if self.cog or (self.direct and costly and not aligned):
+            self.draft = self.path.with_name(f".{self.path.name}.draft")
+            target = {k: v for k, v in target.items() if k in ("PHOTOMETRIC", "ALPHA", "INTERLEAVE")}
+            target["BLOCKYSIZE"], self.direct = "1", True
+        source = self.source
+        with saving(self.path, CACHE_LEAST), quiet():
+            self._dataset = self._create(self.draft or self.path, target, self.georeference)
+            if source is None:
+                geotiff_tags.describe(self._dataset, self.output)
+                return
+            with source._lock:
+                geotiff_tags.copy(source.dataset, self._dataset, source.description, self.output)
+
     def _create(self, path: Path, options: Mapping[str, str], georeference: Mapping[str, Any]) -> Any:
         """Create the dataset with everything that must precede the first sample."""
         import rasterio
         from rasterio import transform as transforms
         from rasterio.crs import CRS
+        from rasterio.errors import CRSError
 
         affine: Any = vars(transforms)["Affine"]
         more: dict[str, Any] = {k.lower(): v for k, v in options.items()}
         if "crs" in georeference:
             crs = georeference["crs"]
-            more["crs"] = CRS.from_user_input(crs) if isinstance(crs, str) else crs
+            with contextlib.suppress(CRSError):  # words of another format that PROJ does not know: no CRS is better
+                more["crs"] = CRS.from_user_input(crs) if isinstance(crs, str) else crs
         if "transform" in georeference:
             more["transform"] = affine(*tuple(georeference["transform"])[:6])
         if self.output.nodata is not None:
@@ -191,17 +208,13 @@ class GeotiffWriter:
         per_line = max(1, (samples.stop - samples.start) * (bands.stop - bands.start) * self.dtype.itemsize)
         step = max(self.rows, (32 << 20) // per_line // self.rows * self.rows)
         indexes = list(range(bands.start + 1, bands.stop + 1))
-        with gdal(self.path, self._cache(), GDAL_PAM_ENABLED="NO"):
+        with saving(self.path, self.source.cache if self.source else CACHE_LEAST):
             for at in range(lines.start, lines.stop, step):
                 stop = min(at + step, lines.stop)
                 part = np.moveaxis(values[at - lines.start : stop - lines.start], -1, 0)
                 part = np.ascontiguousarray(part, dtype=self.dtype)
                 window = ((at, stop), (samples.start, samples.stop))
                 (dataset or self._dataset).write(part, indexes, window=window)
-
-    def _cache(self) -> int:
-        """Return the block cache for writing: blocks are whole, so that little is kept."""
-        return CACHE_LEAST
 
     def _hold(self, row: int, inside: tuple[slice, slice, slice], values: Array, lines: int) -> None:
         """Keep a part of a row of blocks until the row is complete."""
@@ -350,73 +363,3 @@ def _georeference(source: GeotiffReader) -> dict[str, Any]:
         if not dataset.transform.is_identity:
             out["transform"] = dataset.transform
         return out
-
-
-def _copy_metadata(source: Any, target: Any, before: Description, output: Description) -> None:
-    """Copy everything rasterio's profile leaves behind."""
-    import numpy as np
-
-    for space in (None, *source.tag_namespaces()):
-        if space not in GENERATED:
-            _copy_tags(target, source.tags(ns=space) if space else source.tags(), space)
-    for band in range(1, source.count + 1):
-        for space in (None, *source.tag_namespaces(band)):
-            if space not in GENERATED:
-                tags = source.tags(band, ns=space) if space else source.tags(band)
-                _copy_tags(target, tags, space, band)
-    gcps, crs = source.gcps
-    if gcps:
-        target.gcps = gcps, crs
-    if source.rpcs is not None:
-        target.rpcs = source.rpcs
-    if any(d is not None for d in source.descriptions):
-        target.descriptions = source.descriptions
-    if any(source.units):
-        target.units = tuple(u or "" for u in source.units)
-    same = np.array_equal(before.slope, output.slope) and np.array_equal(before.inter, output.inter)
-    if same:
-        scales, offsets = source.scales, source.offsets
-    else:
-        scales, offsets = (_broadcast(v, source.count) for v in (output.slope, output.inter))
-    if any(s != 1 for s in scales) or any(o != 0 for o in offsets):
-        target.scales, target.offsets = scales, offsets
-    if target.colorinterp != source.colorinterp:
-        target.colorinterp = source.colorinterp
-    if source.colorinterp[0].name == "palette" and output.dtype in ("uint8", "uint16"):
-        target.write_colormap(1, source.colormap(1))
-
-
-def _broadcast(value: Any, bands: int) -> tuple[float, ...]:
-    """Return one float per band."""
-    import numpy as np
-
-    return tuple(float(v) for v in np.broadcast_to(np.asarray(value, dtype=np.float64), (bands,)))
-
-
-def _copy_tags(target: Any, tags: Mapping[str, str], space: str | None, band: int | None = None) -> None:
-    """Set tags of one namespace, less those that described the old samples."""
-    kept = {k: v for k, v in tags.items() if not k.startswith(DERIVED)}
-    if not kept or space == "RPC":
-        return
-    where = {"ns": space} if space else {}
-    target.update_tags(*(() if band is None else (band,)), **where, **kept)
-
-
-def _describe(target: Any, description: Description) -> None:
-    """Write a new scene's neutral words: names, wavelengths, widths and bad bands as band tags, scales."""
-    known, bands = description.acquisition, target.count
-    names = known.get("band_names")
-    if names and len(names) == bands:
-        target.descriptions = tuple(str(n) for n in names)
-    lists = {"wavelength": known.get("wavelengths_nm"), "fwhm": known.get("fwhm_nm")}
-    for band in range(bands):
-        tags = {k: f"{float(v[band]):.9g}" for k, v in lists.items() if v is not None and len(v) == bands}
-        if tags:
-            tags["wavelength_units"] = "Nanometers"
-        if description.bad:
-            tags["bbl"] = "0" if band in description.bad else "1"
-        if tags:
-            target.update_tags(band + 1, **tags)
-    scales, offsets = (_broadcast(v, bands) for v in (description.slope, description.inter))
-    if any(s != 1 for s in scales) or any(o != 0 for o in offsets):
-        target.scales, target.offsets = scales, offsets

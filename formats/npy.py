@@ -160,7 +160,9 @@ class NpyReader:
 
 def splice(path: Path, source: Reader, output: Description) -> Writer:
     """Write the same array with other values: byte order and memory order stay."""
-    header: Header = source.header  # type: ignore[attr-defined]
+    header = getattr(source, "header", None)
+    if not isinstance(header, Header):
+        return compose(path, output)
     if (output.dtype, tuple(output.shape)) != (source.description.dtype, header.shape):
         order = np.dtype(header.dtype).byteorder
         header = make_header(output, header.fortran, order if order in "<>" else "=")

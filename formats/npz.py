@@ -138,7 +138,7 @@ class NpzReader:
 
 def splice(path: Path, source: Reader, output: Description) -> Writer:
     """Write the same archive with one array changed."""
-    return NpzWriter(path, output, source)
+    return NpzWriter(path, output, source if isinstance(source, NpzReader) else None)
 
 
 def compose(path: Path, description: Description) -> Writer:

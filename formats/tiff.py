@@ -8,6 +8,7 @@ Format: TIFF 6.0 (Adobe 1992). tifffile reads directories and pixels.
 
 from __future__ import annotations
 
+import logging
 import struct
 import threading
 from collections import OrderedDict
@@ -41,6 +42,7 @@ KINDS |= {9: "lab", 10: "lab", 32803: "mosaic", 34892: "mosaic", 32844: "logluv"
 ALPHA = (1, 2)  # ExtraSamples: associated and unassociated opacity
 CACHE = 64 << 20  # bytes of decoded strips and tiles kept
 MOST_PAGES = 1 << 20
+QUIET = logging.NullHandler()
 DAMAGED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, EOFError)
 DAMAGED += (OSError, MemoryError, RuntimeError, struct.error)  # type: ignore[assignment]
 
@@ -74,25 +76,33 @@ def recognise(head: bytes, name: str) -> float:
     """Return a high certainty for a picture, a low one where map tags or many bands are seen."""
     if head[:4] not in MAGIC:
         return 0.0
-    tags = _first_directory(head)
+    order, big = ("<" if head[:2] == b"II" else ">"), head[2:4] in (b"+\0", b"\0+")
+    at = int.from_bytes(head[8:16] if big else head[4:8], "little" if order == "<" else "big")
+    tags = _tags(head[at:] if at < len(head) else _elsewhere(name, at), order, big)
     if not tags:
         return 0.6
     return 0.3 if tags.keys() & GEO_TAGS or tags.get(277, 1) > 4 else 0.95
 
 
-def _first_directory(head: bytes) -> dict[int, int]:
-    """Return tag -> value (or its offset) of the first directory, as far as it lies in the head."""
-    order, big = ("<" if head[:2] == b"II" else ">"), head[2:4] in (b"+\0", b"\0+")
-    where, count, entry = ("Q", "Q", "HHQQ") if big else ("I", "H", "HHII")
+def _elsewhere(name: str, at: int) -> bytes:
+    """Return what lies far into a file: many writers put the directory at the end."""
+    try:
+        with Path(name).open("rb") as file:
+            file.seek(at)
+            return file.read(4096)
+    except (OSError, ValueError, OverflowError):
+        return b""
+
+
+def _tags(raw: bytes, order: str, big: bool) -> dict[int, int]:
+    """Return tag -> value (or its offset) of a directory, as far as its bytes are there."""
+    count, entry = ("Q", "HHQQ") if big else ("H", "HHII")
     tags: dict[int, int] = {}
     try:
-        at = struct.unpack_from(order + where, head, 8 if big else 4)[0]
-        number = struct.unpack_from(order + count, head, at)[0]
-        at += struct.calcsize(order + count)
+        number, at = struct.unpack_from(order + count, raw)[0], struct.calcsize(order + count)
         for _ in range(min(number, 512)):
-            tag, kind, _, value = struct.unpack_from(order + entry, head, at)
-            short = struct.unpack_from(order + "H", head, at + (12 if big else 8))[0]
-            tags[tag] = short if kind == 3 else value
+            tag, kind, _, value = struct.unpack_from(order + entry, raw, at)
+            tags[tag] = struct.unpack_from(order + "H", raw, at + (12 if big else 8))[0] if kind == 3 else value
             at += struct.calcsize(order + entry)
     except struct.error:
         return {}
@@ -117,6 +127,7 @@ def opened(path: Path, mode: Any = "r") -> Iterator[Any]:
     """Open a file with tifffile; whatever goes wrong inside is a FormatError."""
     import tifffile
 
+    logging.getLogger("tifffile").addHandler(QUIET)  # its complaints become one error of ours
     try:
         with tifffile.TiffFile(path, mode=mode, is_ome=False, _multifile=False) as tif:
             yield tif
@@ -273,7 +284,7 @@ class TiffReader:
 
     def read(self, region: Region) -> Array:
         """Return stored samples of a region, without opacity."""
-        rows, columns = (slice(*s.indices(n)[:2]) for s, n in zip(region, self.description.shape, strict=False))
+        rows, columns = (slice(*region[k].indices(self.description.shape[k])[:2]) for k in (0, 1))
         wanted = range(self.layout.count * self.layout.used)
         if len(self.description.shape) == 3:
             wanted = wanted[region[2]]

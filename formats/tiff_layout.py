@@ -23,6 +23,7 @@ MAX_ENTRIES = 4096
 MAX_BLOCKS = 1 << 26  # 512 MB of block positions
 DEFLATE_RATIO = 1100  # nothing deflate makes expands further (1032:1), LZW and PackBits less
 BOUNDED = {5, 8, 32773, 32946}  # compressions with such a bound: LZW, deflate twice, PackBits
+SUBSAMPLED = 4  # colour pictures may keep fewer samples of two channels
 WIDEST_BLOCK = 2 << 30
 
 # Tags that describe pixels or that GDAL reads and writes itself; any other travels byte for byte.
@@ -199,14 +200,16 @@ def _plausible(path: Path, d: Directory, samples: int, counts: Any) -> None:
     """Refuse blocks whose decoded size cannot follow from their bytes."""
     import numpy as np
 
-    decoded = samples * max(1, max(d.numbers(BITS) or (8,)) // 8)
+    decoded = samples * max(d.numbers(BITS) or (8,)) // 8
     compression = d.number(COMPRESSION, 1)
     most = int(np.max(counts)) if counts is not None and len(counts) else 0
     if compression in BOUNDED and most and decoded > DEFLATE_RATIO * most + (1 << 16):
         raise FormatError(
             path, "block size", f"{decoded} bytes cannot come from {most} compressed ones", "the file is damaged"
         )
-    if compression != 1 and decoded > WIDEST_BLOCK:
+    if compression == 1 and most and decoded > SUBSAMPLED * most + (1 << 16):
+        raise FormatError(path, "block size", f"{decoded} bytes expected, {most} found", "the file is damaged")
+    if (compression != 1 or not most) and decoded > WIDEST_BLOCK:
         raise FormatError(path, "block size", f"one block decodes to {decoded} bytes", "rewrite it with tiles first")
 
 

@@ -52,7 +52,11 @@ def compose(path: Path, description: Description, like: tiff.TiffReader | None =
     stack = description.axes[-1] == "volume" or (series > 1 and series != 3)
     y, x = description.shape[:2]
     shape = (series, y, x) if stack else (y, x, series) if series == 3 else (y, x)
-    facts: dict[str, Any] = {"photometric": "rgb" if series == 3 and not stack else "minisblack", "metadata": None}
+    facts: dict[str, Any] = {
+        "photometric": "rgb" if series == 3 and not stack else "minisblack",
+        "metadata": None,
+        "software": False,
+    }
     if series == 3 and not stack:
         facts["planarconfig"] = "contig"
     if profile := description.acquisition.get("icc_profile"):
@@ -191,3 +195,5 @@ def _renew(tif: Any, page: Any, codec: int, offsets: list[int], counts: list[int
         page.tags[259].overwrite(codec)
         if int(page.photometric) == 6:
             page.tags[262].overwrite(2)  # decoded to RGB
+            if 530 in page.tags:
+                page.tags[530].overwrite((1, 1))  # colour is no longer subsampled

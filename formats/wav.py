@@ -130,8 +130,10 @@ def supported(path: object, wave: Wave) -> Encoding:
 
 def splice(path: Path, source: Reader, output: Description) -> Writer:
     """Write the same file with other samples; too large for RIFF, it becomes an RF64."""
-    container, wave = source.container  # type: ignore[attr-defined]
-    old = source.encoding  # type: ignore[attr-defined]
+    if not isinstance(source, Interleaved) or source.description.format != "wav" or _other_kind(path, source):
+        return compose(path, output)
+    container, wave = source.container
+    old = source.encoding
     new = _encoding(path, output)
     frames, channels = output.shape
     rate = round(output.acquisition.get("rate_hz", wave.rate))
@@ -151,6 +153,12 @@ def splice(path: Path, source: Reader, output: Description) -> Writer:
     samples = riff.Samples(b"data", frames, frames * channels * new.width, rest=rest)
     head, tail = riff.rebuild(container, replaced, samples)
     return riff.PeakWriter(path, new, (frames, channels), head=head, tail=tail, source=container)
+
+
+def _other_kind(path: Path, source: Interleaved) -> bool:
+    """Return whether a new suffix asks for Wave64 where the source is none, or the other way round."""
+    wanted, given = path.suffix.lower() == ".w64", source.container[0].kind == "W64"
+    return wanted != given and path.suffix.lower() != source.path.suffix.lower()
 
 
 def compose(path: Path, description: Description) -> Writer:

@@ -15,7 +15,7 @@ from pellucid.cli import options
 def wanted(
     out: Annotated[Path, typer.Option("-o", "--out", help="File to write; its truth goes beside it as STEM_truth.")],
     case: Annotated[str, typer.Option("--case", help="Which simulation.")] = "",
-    size: Annotated[str, typer.Option("--size", help="small or full.")] = "full",
+    size: Annotated[str, typer.Option("--size", help="small, full, or extents such as 64x64x30.")] = "full",
     seed: Annotated[int, typer.Option("--seed", help="Seed of the noise.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Traceback on errors.")] = False,

@@ -39,7 +39,7 @@ class Options:
     """How far to look, how much to remove."""
 
     step: int = option(4, "samples between reference patches; less is slower and a little better", choices=(2, 3, 4, 6))
-    search: int = option(12, "radius of the search in samples; more finds more repeats and is slower")
+    search: int = option(16, "radius of the search in samples; more finds more repeats and is slower")
     group: int = option(16, "patches in a group; more suits repeated patterns", choices=(4, 8, 16, 32))
     threshold: float = option(2.7, "hard threshold in units of sigma; more removes more")
 
@@ -126,12 +126,12 @@ def estimate(planes: Tensor, variance: Tensor, lattice: _Lattice, options: Optio
     groups = _match(spectra[0], lattice, options)
     for c, plane in enumerate(noisy):
         _threshold(spectra[c], groups, level, options.threshold, out=sums)
-        basic[c] = _spread(*sums, plane)
+        basic[c] = _spread(*sums, plane, lattice.origin[0])
     for c, plane in enumerate(noisy):
         pilot = _spectra(basic[c])
         groups = _match(pilot, lattice, options) if c == 0 else groups
         _wiener(spectra[c], pilot, groups, level, out=sums)
-        noisy[c] = _spread(*sums, plane)
+        noisy[c] = _spread(*sums, plane, lattice.origin[0])
     return torch.tensordot(mix.T, noisy * scale, 1)
 
 
@@ -272,14 +272,15 @@ def _add(out: _Sums, index: Tensor, group: Tensor, weight: Tensor) -> None:
     out[1].index_add_(0, index, weight.repeat_interleave(group.shape[1]))
 
 
-def _spread(total: Tensor, weights: Tensor, noisy: Tensor) -> Tensor:
+def _spread(total: Tensor, weights: Tensor, noisy: Tensor, origin: int) -> Tensor:
     """Transform back and average overlapping patches under a Kaiser window (eq. 12)."""
     width = noisy.shape[1] - SIDE + 1
     window = torch.as_tensor(np.kaiser(SIDE, BETA).astype(np.float32), device=noisy.device)
     atoms = _atoms(noisy.device).T * torch.outer(window, window).view(-1, 1)
     out, norm = torch.zeros_like(noisy), torch.zeros_like(noisy)
-    for y0 in range(0, noisy.shape[0] - SIDE + 1, STRIP):
-        part = slice(y0 * width, (y0 + STRIP) * width)
+    for start in range(-(origin % STRIP), noisy.shape[0] - SIDE + 1, STRIP):  # absolute: sums keep their order
+        y0 = max(start, 0)
+        part = slice(y0 * width, (start + STRIP) * width)
         patches, weight = (atoms @ total[part].T).view(SIDE, SIDE, -1, width), weights[part].view(-1, width)
         rows = weight.new_zeros(len(weight), noisy.shape[1])
         for x in range(SIDE):

@@ -33,6 +33,7 @@ BETA = {
     "patch": {2: 0.25, 3: 0.5},
 }  # tune images and Colin27, benchmarks/image_nlm, mri_volume
 PATCH = {2: 2, 3: 1}  # samples; Buades 2005, Coupe 2008
+COLOURED = {"margin": 1.3, "beta": 0.5}  # spectra are known less well than sigma: the same tune images
 CORRELATED = 2.0  # patches of correlated noise differ more: tune images of SIDD, CC15 and PolyU
 FAR = 1000.0  # sigma: exp(-FAR^2 / ...) is exactly 0 in float32
 RUN = 32768  # samples a step: a dozen buffers of 128 kB stay in the second-level cache
@@ -87,8 +88,10 @@ class Options:
 def run(tile: Tile, noise: Noise | None, plan: Plan, rng: np.random.Generator) -> Result:
     """Denoise one tile; exact zeros of Rician data, masked samples and samples with sigma 0 are copied.
 
-    ``noise.sigma`` may be a number, one value per channel, or a map over the spatial axes. A ``stride`` above 1
-    in ``noise.params`` says that neighbouring samples share their noise (`estimate.mad.correlated_sigma`).
+    ``noise.sigma`` may be a number, one value per channel, or a map over the spatial axes. In
+    ``noise.params`` a ``stride`` above 1 says that neighbouring samples share their noise
+    (`estimate.mad.correlated_sigma`), and ``spectrum`` what that makes of each cosine coefficient, in input
+    units (`estimate.spectrum.noise_spectrum`; used if sigma is a number).
     """
     options = plan.options if isinstance(plan.options, Options) else Options()
     assert noise is not None
@@ -105,11 +108,20 @@ def run(tile: Tile, noise: Noise | None, plan: Plan, rng: np.random.Generator) -
     out = values.astype(np.float32, copy=True)
     if keep.any() and noisy.any():
         unit = (values[..., noisy] / scale[noisy]).astype(np.float32)
-        correlated = noise.params.get("stride", 1) > 1
-        setting = _Setting(options, dims, tuple(w.start for w in tile.window), is_rician, correlated)
+        setting = _Setting(options, dims, tuple(w.start for w in tile.window), is_rician, *_colour(noise, noisy))
         estimate = _estimate(unit, keep, sigma, setting) * scale[noisy]
         out[..., noisy] = np.where(keep[..., None], estimate, out[..., noisy])
     return Result(out.reshape(tile.values.shape), facts={"copied": float(keep.size - keep.sum())})
+
+
+def _colour(noise: Noise, noisy: Array) -> tuple[bool, Array | None]:
+    """Return whether neighbours share their noise, and its spectrum in units of sigma with a margin."""
+    spectrum = noise.params.get("spectrum")
+    if spectrum is not None and np.ndim(noise.sigma) == 0 and noisy.all():  # opponent channels need one unit
+        spectrum = np.asarray(spectrum, np.float64) * (COLOURED["margin"] / float(noise.sigma))
+    else:
+        spectrum = None
+    return noise.params.get("stride", 1) > 1, spectrum
 
 
 @dataclass(frozen=True)
@@ -120,17 +132,21 @@ class _Setting:
     dims: int
     origin: tuple[int, ...]
     rician: bool
-    correlated: bool
+    correlated: bool = False
+    spectrum: Array | None = None  # (channel, edge, ...), units of sigma
 
     @property
     def guide(self) -> str:
         chosen = self.options.guide
         if chosen == "auto":  # a cosine transform takes correlated noise for signal
-            return "patch" if self.correlated else "dct"
+            return "patch" if self.correlated and self.spectrum is None else "dct"
         return chosen
 
     @property
     def beta(self) -> float:
+        if self.spectrum is not None and self.guide == "dct":
+            power = float(np.mean(np.square(self.spectrum.reshape(len(self.spectrum), -1)[:, 1:])))
+            return (self.options.beta or COLOURED["beta"]) * power
         wide = CORRELATED if self.correlated and self.guide == "patch" else 1.0
         return self.options.beta or BETA[self.guide][self.dims] * wide
 
@@ -162,8 +178,9 @@ def _estimate(unit: Array, keep: Array, sigma: Any, setting: _Setting) -> Array:
     mixed = fft.dct(clean, axis=-1, norm="ortho").astype(np.float32)
     part = PARTS[options.profile]
     for c in range(mixed.shape[-1]):
-        pilot = odct(mixed[..., c], level, origin=setting.origin, part=part)
-        mixed[..., c] = odct(mixed[..., c], level, origin=setting.origin, part=part, pilot=pilot)
+        colour = None if setting.spectrum is None else setting.spectrum[c]
+        pilot = odct(mixed[..., c], level, origin=setting.origin, part=part, spectrum=colour)
+        mixed[..., c] = odct(mixed[..., c], level, origin=setting.origin, part=part, pilot=pilot, spectrum=colour)
     mean = _average(noisy, _smooth_features(mixed, keep), level, setting)
     first = fft.idct(mixed, axis=-1, norm="ortho")
     if not setting.rician:

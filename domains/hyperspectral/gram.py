@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CHUNK = 4096  # pixels looked at a time: 6.5 MB of float64 at 200 bands stay in cache
 SAMPLE = 65_536  # pixels kept for the robust part: 52 MB at 200 bands, 300 per band
 SPREAD = 2654435761  # Knuth's multiplicative hash: scatters kept pixels without a pattern
-OUTLIER = 5.0  # standard deviations from the 3 x 3 median that make a sample suspect
+OUTLIER = 4.0  # standard deviations from the 3 x 3 median that make a sample suspect
 MAD_TO_SIGMA = 1.4826  # Gaussian consistency, 1 / Phi^-1(3/4)
 
 

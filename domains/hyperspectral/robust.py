@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 ROUNDS = 5  # of subspace, offsets, impulses
 MARGINS = (4.0, 2.0, 1.3)  # on the noise edge in the first rounds: what damage left in the subspace is not kept
-FILLS = 6  # projections that fill masked samples: the error shrinks by their leverage each time
+FILLS = 30  # projections that fill masked samples: the error shrinks by their leverage each time
+SETTLED = 1e-3  # noise standard deviations by which a filled sample may still move
+LOOKS = 2  # at the residuals, each followed by filling
+CERTAIN = 8.0  # whitened residual that needs no second witness in space
 IMPULSE = 4.5  # whitened residual that makes a sample an impulse
 OFFSET = 4.5  # robust standard deviations of a column's mean that make an offset
 SCENE = 0.2  # share of bands in which a column's "offset" is scene
@@ -88,13 +91,14 @@ def mend(tile: Tile, state: Any, found: Repair) -> tuple[Array, int]:
     for i in range(len(values)):
         row = values[i]
         mask = np.broadcast_to(lost[i if turned else 0], row.shape).copy()
+        suspect = None
         if found.impulses:
             away = row - gram.median3(values, slice(i, i + 1))[0]
             suspect = np.abs(away) > gram.OUTLIER * MEDIAN_NOISE * state.sigma
             mask |= suspect & ~_runs(suspect, away)
-        white = ((row - state.mean) * state.weight).astype(np.float32)
+        white = ((row - state.mean) * state.weight).astype(_precision(found.space))
         held = np.broadcast_to(lost[i if turned else 0], row.shape)
-        filled, mask = _fill(white, mask, found.space, held, found.impulses)
+        filled, mask = _fill(white, mask, found.space, held, suspect)
         out[i] = np.where(mask, filled * state.sigma + state.mean, row)
         if inner[0].start <= i < inner[0].stop:
             count += int(mask[inner[1]].sum())
@@ -138,41 +142,65 @@ def _fit(
     columns = np.concatenate(stats.columns)
     lost = dead[columns]
     mask = lost.copy()
-    if speckled:
-        whole = (stats.suspects >= 0.5 * np.maximum(stats.column_count, 1)[:, None])[columns]
-        mask |= np.concatenate(stats.outliers) & ~whole
+    suspect = np.concatenate(stats.outliers) if speckled else None
+    if suspect is not None:
+        mask |= suspect & ~(stats.suspects >= 0.5 * np.maximum(stats.column_count, 1)[:, None])[columns]
+    means = stats.column_means(despiked=speckled)
     for margin in (*MARGINS, *[EDGE_MARGIN] * (ROUNDS - len(MARGINS))):
         mean = _mean(stats, means - offset, dead)
         weight = np.divide(1.0, space.sigma, out=np.zeros_like(space.sigma), where=space.sigma > 0)
-        white = ((sample - offset[columns] - mean) * weight).astype(np.float32)
-        filled, mask = _fill(white, mask, space, lost, speckled)
-        centre, covariance = _covariance(filled, mask)
-        mean = mean + centre * space.sigma
-        covariance *= np.outer(space.sigma, space.sigma)
+        white = ((sample - offset[columns] - mean) * weight).astype(_precision(space))
+        filled, mask = _fill(white, mask, space, lost, suspect)
+        covariance = _covariance(filled, mask) * np.outer(space.sigma, space.sigma)
         space = signal_subspace(covariance, max(len(filled) - 1, 1), sigma, rank=rank, margin=margin)
         offset = _offsets(stats, means, space, dead)
-    return offset, space, _mean(stats, means - offset, dead), (mask & ~lost).mean(0)
+    return offset, space, _mean(stats, means - offset, dead), _witnessed(mask & ~lost, suspect)
 
 
-def _fill(white: Array, mask: Array, space: Subspace, lost: Array, impulses: bool) -> tuple[Array, Array]:
+def _witnessed(mask: Array, suspect: Array | None) -> Array:
+    """Return the share of impulses per band that stand out in space as well."""
+    share: Array = (mask if suspect is None else mask & suspect).mean(0)
+    return share
+
+
+def _fill(white: Array, mask: Array, space: Subspace, lost: Array, suspect: Array | None) -> tuple[Array, Array]:
     """Return whitened spectra with masked samples predicted, and the mask after the residuals were looked at.
+
+    An impulse stands out from its neighbours in space (``suspect``) and from its own spectrum.
 
     The fixed point is the conditional mean of a masked sample under the signal's own variances (lambda - 1): a
     component that is half noise is believed by half.
     """
-    basis = space.basis.astype(np.float32)
-    belief = (1 - 1 / np.maximum(space.values[: space.rank], 1)).astype(np.float32)
+    basis = space.basis.astype(white.dtype)
+    belief = (1 - 1 / np.maximum(space.values[: space.rank], 1)).astype(white.dtype)
     # a sample that took part in its own prediction leaves a residual of variance 1 - h, one that did not 1 / (1 - h)
     unseen = np.sqrt(np.maximum(1 - np.square(basis) @ belief, 0.01))
-    filled = np.where(mask, 0, white)
-    for i in range(FILLS):
-        predicted = (filled @ basis * belief) @ basis.T
-        if impulses and i >= FILLS // 2:
-            residual = white - predicted
-            beyond = np.abs(residual) * np.where(mask, unseen, 1 / unseen) > IMPULSE
-            mask = lost | (beyond & ~_runs(beyond, residual))
-        filled = np.where(mask, predicted, white)
+    filled = _predict(white, mask, np.where(mask, 0, white), basis, belief)
+    if suspect is None:
+        return filled, mask
+    for _ in range(LOOKS):
+        residual = white - (filled @ basis * belief) @ basis.T
+        size = np.abs(residual) * np.where(mask, unseen, 1 / unseen)
+        beyond = size > IMPULSE
+        mask = lost | (beyond & (suspect | (size > CERTAIN)) & ~_runs(beyond, residual))
+        filled = _predict(white, mask, np.where(mask, filled, white), basis, belief)
     return filled, mask
+
+
+def _predict(white: Array, mask: Array, filled: Array, basis: Array, belief: Array) -> Array:
+    """Project pixels with masked samples again and again until each has settled; each pixel by itself."""
+    rows = np.flatnonzero(mask.any(1))
+    for _ in range(FILLS):
+        part = filled[rows]
+        better = np.where(mask[rows], (part @ basis * belief) @ basis.T, white[rows])
+        filled[rows] = better
+        rows = rows[np.abs(better - part).max(1, initial=0) > SETTLED]
+    return filled
+
+
+def _precision(space: Subspace) -> Any:
+    """Return float32 unless the signal is so far above the noise that its rounding would show."""
+    return np.float64 if space.values.max(initial=0) > 1e8 else np.float32
 
 
 def _runs(found: Array, values: Array) -> Array:
@@ -188,8 +216,8 @@ def _runs(found: Array, values: Array) -> Array:
     return wide
 
 
-def _covariance(filled: Array, mask: Array) -> tuple[Array, Array]:
-    """Return mean and covariance of filled whitened spectra; a predicted sample brings back its missing noise."""
+def _covariance(filled: Array, mask: Array) -> Array:
+    """Return the covariance of filled whitened spectra; a predicted sample brings back its missing noise."""
     n, bands = filled.shape
     total, second = np.zeros(bands), np.zeros((bands, bands))
     for a in range(0, n, gram.CHUNK):
@@ -199,7 +227,7 @@ def _covariance(filled: Array, mask: Array) -> tuple[Array, Array]:
     mean = total / n
     second = (second - n * np.outer(mean, mean)) / max(n - 1, 1)
     second[np.diag_indices(bands)] += mask.mean(0)
-    return mean, second
+    return second
 
 
 def _mean(stats: Statistics, means: Array, dead: Array) -> Array:

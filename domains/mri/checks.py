@@ -26,6 +26,7 @@ PHASE_FLOOR = 0.15  # of the mean bin: phase fills its range (.31), magnitudes l
 PHASE_BINS = 16
 SIGNED = 0.1  # share of negative samples; resampled magnitudes stay below .001
 STEP = 0.36  # decades between neighbouring bands of k-space: raw data <= .33, zero filling .33 to .6
+STEEPER = 0.5  # of the step's height: how much the spectrum may fall beside it
 STEP_FROM, STEP_TO = 0.4, 0.95  # of the Nyquist frequency: where a step is looked for
 PADDED = 1.05  # ReconMatrixPE / AcquisitionMatrixPE; the Philips 112 of 110 is harmless
 SMOOTH = 0.35  # lag-1 correlation on every axis; parallel imaging alone reaches it in plane, not in depth
@@ -330,10 +331,18 @@ def _empty_edges(probe: Array, spatial: int) -> dict[int, float]:
 
 
 def _step(decades: list[float]) -> int | None:
-    """Return the index at which a falling profile drops by more than ``STEP`` within a few samples."""
+    """Return the index at which a falling profile drops by more than ``STEP`` within a few samples.
+
+    A step is twice as high as what the profile falls just before and behind it; spectra of anatomy fall all along.
+    """
     half = len(decades)
     width = max(2, half // 16)
+    levels = {i: float(np.median(decades[max(0, i) : max(0, i) + width])) for i in range(-width, half)}
     places = range(int(STEP_FROM * half), min(int(STEP_TO * half), half - width))
-    drops = {i: float(np.median(decades[i - width : i]) - np.median(decades[i + 1 : i + 1 + width])) for i in places}
+    drops = {i: levels[i - width] - levels[i + 1] for i in places}
     best = max(drops, key=lambda i: drops[i], default=None)
-    return best if best is not None and drops[best] > STEP else None
+    if best is None or drops[best] <= STEP:
+        return None
+    before = levels[best - 2 * width] - levels[best - width]
+    behind = levels[best + 1] - levels[min(best + 1 + width, half - 1)]
+    return best if max(before, behind) < STEEPER * drops[best] else None

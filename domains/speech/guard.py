@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pellucid.core.lazy import np
-from pellucid.domains.speech import gain
+from pellucid.domains.speech import gain, trackers
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array
@@ -41,8 +41,8 @@ def share(snr: Snr, power: Array, lam: Array, live: Array) -> tuple[Array, Snr]:
 
 
 def bounded(xi: Array, gamma: Array, lam: Array, limit: Array, lsb_power: float) -> Array:
-    """Return the gain; never below ``limit`` dB (frames, groups), 1 where noise is under one LSB."""
+    """Return the gain; never below ``limit`` dB (frames, groups), 1 where noise is unknown or under one LSB."""
     log_floor = -limit[:, :, None] / np.float32(DECIBEL)
     g, _ = gain.om_lsa(xi, np.minimum(gamma, np.float32(gain.GAMMA_MAX)), log_floor)
     g = np.maximum(g, np.exp(log_floor))
-    return np.where(lam < lsb_power, np.float32(1), g) if lsb_power else g
+    return np.where(lam <= np.float32(max(lsb_power, trackers.TINY)), np.float32(1), g)

@@ -281,7 +281,7 @@ def _finalise(stream: Stream) -> tuple[Stream, Array]:
     if following is not None and following.lam is not None:
         _, ahead = gain.decision_directed(following.power[:AHEAD], 1 / following.lam[:AHEAD], ahead, backwards=True)
     back, _ = gain.decision_directed(batch.power, inverse, ahead, backwards=True)
-    xi = np.sqrt(xi * back)
+    xi = np.sqrt(xi) * np.sqrt(back)  # not sqrt of the product: it may overflow
     limit = np.full(batch.live.shape, setup.options.limit, np.float32)
     snr = stream.snr
     if setup.options.guard:

@@ -1,191 +1,200 @@
 # SPDX-License-Identifier: Apache-2.0
 """Noise power trackers: from |Y|^2 of a stream to the noise power in every frame and bin.
 
-A tracker is a pair of functions, ``begin(start)`` and ``follow(power, live, state)``; a state is a
-dict of (groups, bins) arrays and is never changed in place. Constants are per hop of 16 ms.
-Frames that are not ``live`` (digital silence, file ends) leave the state as it is.
+A state is a dict of float32 arrays whose last two axes are (groups, bins); it is never changed in
+place. Constants are per hop of 16 ms. Frames that are not ``live`` (digital silence, ends of the
+file) are left out: the level stands still meanwhile.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pellucid.core.lazy import np
+from pellucid.core.lazy import ndimage, np
 from pellucid.domains.speech import gain
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array
 
-    State = dict[str, Any]
+State = dict[str, "Array"]
 
 TINY = 1e-22  # power; keeps divisions finite in float32 for data scaled by 1e-6 to 1e6
 SPP_XI = 10**1.5  # fixed a-priori SNR of 15 dB: Gerkmann and Hendriks 2012, section III
-SPP_DECAY = 0.9  # the paper's 0.8 loses up to 3 dB on single files
-IMCRA_SMOOTH, IMCRA_DECAY, IMCRA_ALPHA = 0.8, 0.72, 0.95  # published values are for 8 ms hops
-IMCRA_PARTS, IMCRA_FRAMES = 8, 6  # minimum over 8 sub-windows of 6 frames: .77 s
+SPP_DECAY = 0.93  # the paper's 0.8 loses up to 3 dB on single files
+IMCRA_SMOOTH, IMCRA_DECAY, IMCRA_ALPHA = 0.8, 0.72, 0.95  # published values are for hops of 8 ms
+IMCRA_WINDOW = 48  # frames the minimum is taken over: .77 s
 IMCRA_BMIN, IMCRA_BIAS = 1.66, 1.47  # bias of the minimum and of the average: Cohen 2003, table I
-HYBRID_BOUND = 4.0
+GAMMA0, GAMMA1, ZETA0 = 4.6, 3.0, 1.67  # the same table
+HYBRID_BOUND = 2.0
 START_QUANTILE, START_SCALE = 0.15, 2.0  # of |Y|^2 over the first seconds; 2 brings the quantile near the mean
+START_FIRST, START_BOUND = 5, 4.0  # mean of so many first frames, at most so many times the scaled quantile
 START_LIVE = 8  # frames a start needs at least
 
 
-def spp_begin(start: Array) -> State:
-    """Return the state of the presence tracker at a noise power ``start`` (groups, bins)."""
-    return {"lam": start, "mean": np.zeros_like(start)}
+def start(power: Array, live: Array) -> Array:
+    """Return a first noise power (groups, bins) from the first seconds; TINY where too few are live.
+
+    Recordings mostly begin before the voice does: the mean of the first frames, unless a low quantile
+    over the whole stretch says that they hold speech.
+    """
+    first = np.full(power.shape[1:], TINY, np.float32)
+    for g in range(power.shape[1]):
+        kept = power[live[:, g], g]
+        if len(kept) >= START_LIVE:
+            low = START_BOUND * START_SCALE * np.quantile(kept, START_QUANTILE, axis=0)
+            first[g] = np.maximum(np.minimum(kept[:START_FIRST].mean(axis=0), low), TINY)
+    return first
 
 
-def spp_follow(power: Array, live: Array, state: State, backwards: bool = False) -> tuple[Array, State]:
-    """Track noise by soft speech presence: unbiased MMSE.
+def begin(name: str, first: Array) -> State:
+    """Return the state of tracker ``name`` (spp, imcra, hybrid) at a noise power ``first`` (groups, bins)."""
+    low = first / np.float32(IMCRA_BIAS)
+    history = np.repeat(low[None], IMCRA_WINDOW - 1, axis=0)
+    spp = {"lam": first, "mean": np.zeros_like(first)}
+    imcra = {"bar": low, "kept": np.zeros_like(first), "first": history, "second": history}
+    return (spp if name != "imcra" else {}) | (imcra if name != "spp" else {})
 
-    P = 1/(1 + (1 + xi) exp(-|Y|^2/lam xi/(1 + xi))); lam <- a lam + (1 - a)(P lam + (1 - P)|Y|^2)
-    (Gerkmann and Hendriks, IEEE TASLP 20(4), 2012, eq. 18, 22, 23; doi:10.1109/TASL.2011.2180896).
+
+def restart(name: str, state: State, first: Array, groups: Array) -> State:
+    """Return the state with some groups (bool) begun anew at ``first``."""
+    fresh = begin(name, first)
+    return {key: np.where(groups[:, None], fresh[key], state[key]) for key in state}
+
+
+def follow(name: str, power: Array, live: Array, state: State) -> tuple[Array, State]:
+    """Track noise over a batch.
 
     Parameters
     ----------
+    name : {"spp", "imcra", "hybrid"}
+        ``hybrid`` is the presence tracker held below ``HYBRID_BOUND`` times the minima-controlled one.
     power : array (frames, groups, bins)
     live : bool array (frames, groups)
     state : dict
-    backwards : bool
-        Run from the last frame to the first.
 
     Returns
     -------
     lam : array (frames, groups, bins)
     state : dict
     """
+    if live.all():
+        return _follow(name, power, state)
+    lam, parts = np.empty_like(power), []
+    for g in range(power.shape[1]):
+        own, kept = {key: value[..., g : g + 1, :] for key, value in state.items()}, live[:, g]
+        found = _level(name, own)[None]  # before the first live frame
+        if kept.any():
+            followed, own = _follow(name, np.ascontiguousarray(power[kept, g : g + 1]), own)
+            found = np.concatenate([found, followed])
+        lam[:, g : g + 1] = found[np.cumsum(kept)]
+        parts.append(own)
+    return lam, {key: np.concatenate([part[key] for part in parts], axis=-2) for key in state}
+
+
+def _follow(name: str, power: Array, state: State) -> tuple[Array, State]:
+    """Run a tracker over frames that are all live."""
+    if name != "hybrid":
+        return (spp if name == "spp" else imcra)(power, state)
+    fast, after = spp(power, state)
+    slow, after_too = imcra(power, state)
+    return np.minimum(fast, np.float32(HYBRID_BOUND) * slow), after | after_too
+
+
+def _level(name: str, state: State) -> Array:
+    """Return the noise power a state stands at."""
+    slow = np.float32(IMCRA_BIAS) * state["bar"] if name != "spp" else None
+    if slow is None or name == "imcra":
+        return state["lam"] if slow is None else slow
+    return np.minimum(state["lam"], np.float32(HYBRID_BOUND) * slow)
+
+
+def spp(power: Array, state: State) -> tuple[Array, State]:
+    """Track noise by soft speech presence: unbiased MMSE.
+
+    P = 1/(1 + (1 + xi) exp(-|Y|^2/lam xi/(1 + xi))); lam <- a lam + (1 - a)(P lam + (1 - P)|Y|^2)
+    (Gerkmann and Hendriks, IEEE TASLP 20(4), 2012, eq. 18, 22, 23; doi:10.1109/TASL.2011.2180896).
+    """
     lam, mean = state["lam"], state["mean"]
     slope, scale = np.float32(-SPP_XI / (1 + SPP_XI)), np.float32(1 + SPP_XI)
-    out, all_live = np.empty_like(power), live.all(axis=1)
-    order = range(len(power) - 1, -1, -1) if backwards else range(len(power))
-    for t in order:
-        p = np.exp(np.maximum(power[t] / lam * slope, np.float32(-80)))
+    out = np.empty_like(power)
+    for t in range(len(power)):
+        p = power[t] / lam
+        p *= slope
+        np.exp(np.maximum(p, np.float32(-80), out=p), out=p)
         p *= scale
         p += 1
         np.divide(1, p, out=p)
-        average = np.float32(0.9) * mean + np.float32(0.1) * p
-        np.minimum(p, np.float32(0.99), out=p, where=average > np.float32(0.99))  # never locked out
-        new = lam - power[t]
-        new *= p
-        new += power[t]  # P lam + (1 - P)|Y|^2
-        new -= lam
-        new *= np.float32(1 - SPP_DECAY)
-        new += lam
-        if not all_live[t]:
-            new, average = np.where(live[t, :, None], new, lam), np.where(live[t, :, None], average, mean)
-        lam, mean = new, average
-        out[t] = lam
-    return out, {"lam": lam, "mean": mean}
+        mean = np.float32(0.9) * mean + np.float32(0.1) * p
+        np.minimum(p, np.float32(0.99), out=p, where=mean > np.float32(0.99))  # never locked out
+        p -= 1
+        step = lam - power[t]
+        step *= p  # P lam + (1 - P)|Y|^2 - lam = (P - 1)(lam - |Y|^2)
+        step *= np.float32(1 - SPP_DECAY)
+        lam = np.add(lam, step, out=out[t])
+    return out, {"lam": lam.copy(), "mean": mean}
 
 
-def start(power: Array, live: Array) -> Array:
-    """Return a first noise power (groups, bins) from the first frames; TINY where too few are live.
-
-    A low quantile over the frames is carried back to the first frame by the presence tracker.
-    """
-    first = np.full(power.shape[1:], TINY, np.float32)
-    for g in range(power.shape[1]):
-        kept = power[live[:, g], g]
-        if len(kept) >= START_LIVE:
-            low = np.float32(START_SCALE) * np.quantile(kept, START_QUANTILE, axis=0).astype(np.float32)
-            low = np.maximum(low, np.float32(TINY))[None]
-            first[g] = spp_follow(kept[:, None], live[live[:, g], g : g + 1], spp_begin(low), backwards=True)[1]["lam"]
-    return first
-
-
-def imcra_begin(start: Array) -> State:
-    """Return the state of minima-controlled averaging at a noise power ``start`` (groups, bins)."""
-    low = start / np.float32(IMCRA_BIAS)
-    smooth = {"rough": low, "low": low, "minima": np.repeat(low[None], IMCRA_PARTS, axis=0)}
-    return {"first": smooth, "second": smooth, "bar": low, "kept": np.zeros_like(start), "count": 0}
-
-
-def imcra_follow(power: Array, live: Array, state: State) -> tuple[Array, State]:
+def imcra(power: Array, state: State) -> tuple[Array, State]:
     """Track noise by improved minima-controlled recursive averaging.
 
-    Two rounds of smoothing and minimum search; the second leaves out bins that the first found to
-    hold speech (Cohen, IEEE TSAP 11(5), 2003, eq. 14-32; doi:10.1109/TSA.2003.811544). Time constants
-    are for hops of 16 ms; parameters and result as in ``spp_follow``.
+    Two rounds of smoothing and minimum search, the second without the bins in which the first found
+    speech, give the probability q of speech absence (Cohen, IEEE TSAP 11(5), 2003, eq. 14-29;
+    doi:10.1109/TSA.2003.811544); presence then slows the averaging down (eq. 7-12). The minimum is over
+    an exactly sliding window.
     """
-    out, all_live = np.empty_like(power), live.all(axis=1)
+    first, floor = _minimum(_across(power), np.ones_like(power), state["first"])
+    noisy = (power < np.float32(GAMMA0) * floor) & (first[-len(power) :] < np.float32(ZETA0) * floor)  # eq. 21
+    kept = noisy.astype(np.float32)
+    weight = _across(kept)
+    some = weight > 0
+    masked = _across(power * kept) / np.where(some, weight, 1)  # eq. 26
+    second, floor = _minimum(masked, some.astype(np.float32), state["second"])
+    quiet = first[-len(power) :] < np.float32(ZETA0) * floor
+    q = np.clip((np.float32(GAMMA1) - power / floor) / np.float32(GAMMA1 - 1), 0, 1) * quiet  # eq. 29
+    out, bar, before = _average(power, q, state["bar"], state["kept"])
+    past = IMCRA_WINDOW - 1
+    return out, {"bar": bar, "kept": before, "first": first[-past:].copy(), "second": second[-past:].copy()}
+
+
+def _minimum(fresh: Array, some: Array, history: Array) -> tuple[Array, Array]:
+    """Smooth in time where ``some`` is 1; return history and smooth values, and the scaled sliding minimum."""
+    rough, weight = history[-1], np.float32(1 - IMCRA_SMOOTH) * some
+    smooth = np.concatenate([history, fresh])
+    for t, row in enumerate(smooth[len(history) :]):
+        row -= rough
+        row *= weight[t]
+        row += rough
+        rough = row
+    # the window ends at the frame itself
+    least = ndimage.minimum_filter1d(smooth, IMCRA_WINDOW, axis=0, origin=(IMCRA_WINDOW - 1) // 2)
+    return smooth, np.float32(IMCRA_BMIN) * np.maximum(least[len(history) :], np.float32(TINY))
+
+
+def _average(power: Array, q: Array, bar: Array, before: Array) -> tuple[Array, Array, Array]:
+    """Return noise power of every frame, and the last average and G^2 |Y|^2 (eq. 7-12)."""
+    out, present = np.empty_like(power), 1 - q
     for t in range(len(power)):
-        after = _imcra_step(power[t], state)
-        state = after if all_live[t] else {**_merge(live[t], after, state), "count": after["count"]}
-        out[t] = np.float32(IMCRA_BIAS) * state["bar"]
-    return out, state
-
-
-def _imcra_step(power: Array, state: State) -> State:
-    """Return the state after one frame of power (groups, bins)."""
-    turn = state["count"] % IMCRA_FRAMES == IMCRA_FRAMES - 1
-    first, least = _minimum(_across(power), state["first"], turn)
-    floor = np.float32(IMCRA_BMIN) * np.maximum(least, np.float32(TINY))
-    noisy = (power < np.float32(4.6) * floor) & (first["rough"] < np.float32(1.67) * floor)  # gamma0, zeta0
-    weight = _across(noisy.astype(np.float32))
-    masked = np.where(weight > 0, _across(power * noisy) / np.maximum(weight, np.float32(1e-3)), 0)
-    masked = np.where(weight > 0, masked, state["second"]["rough"])  # eq. 26
-    second, least = _minimum(masked, state["second"], turn)
-    floor = np.float32(IMCRA_BMIN) * np.maximum(least, np.float32(TINY))
-    quiet = first["rough"] < np.float32(1.67) * floor
-    q = np.where(quiet, np.clip((3 - power / floor) / 2, 0, 1), 0)  # eq. 29, gamma1 = 3
-    lam = np.maximum(np.float32(IMCRA_BIAS) * state["bar"], np.float32(TINY))
-    gamma = np.minimum(power / lam, np.float32(gain.GAMMA_MAX))
-    fresh = np.float32(1 - IMCRA_ALPHA) * np.maximum(gamma - 1, 0)
-    xi = np.maximum(np.float32(IMCRA_ALPHA) * state["kept"] / lam + fresh, np.float32(gain.XI_MIN))
-    v = np.minimum(gamma * xi / (1 + xi), np.float32(80))
-    p = (1 - q) / (1 - q + q * (1 + xi) * np.exp(-v) + np.float32(TINY))
-    decay = np.float32(IMCRA_DECAY) + np.float32(1 - IMCRA_DECAY) * p
-    bar = decay * state["bar"] + (1 - decay) * power  # eq. 10, 11
-    kept = np.square(gain.log_mmse(xi, gamma)) * power
-    return {"first": first, "second": second, "bar": bar, "kept": kept, "count": state["count"] + 1}
+        inverse = 1 / np.maximum(np.float32(IMCRA_BIAS) * bar, np.float32(TINY))
+        gamma = np.minimum(power[t] * inverse, np.float32(gain.GAMMA_MAX))
+        xi = np.maximum(gamma - 1, 0)
+        xi *= np.float32(1 - IMCRA_ALPHA)
+        inverse *= before
+        inverse *= np.float32(IMCRA_ALPHA)
+        xi += inverse
+        np.maximum(xi, np.float32(gain.XI_MIN), out=xi)
+        odds = np.exp(-np.minimum(gamma * xi / (1 + xi), np.float32(80)))
+        odds *= 1 + xi
+        odds *= q[t]
+        p = present[t] / (present[t] + odds + np.float32(TINY))
+        p -= 1  # bar <- a bar + (1 - a)|Y|^2 with a = d + (1 - d) p
+        bar = bar + np.float32(1 - IMCRA_DECAY) * p * (bar - power[t])
+        before = np.square(gain.log_mmse(xi, gamma)) * power[t]
+        np.multiply(bar, np.float32(IMCRA_BIAS), out=out[t])
+    return out, bar, before
 
 
 def _across(values: Array) -> Array:
     """Smooth over three neighbouring bins with weights 1/4, 1/2, 1/4; ends repeat."""
-    wide = np.concatenate([values[:, :1], values, values[:, -1:]], axis=1)
-    smooth: Array = np.float32(0.25) * (wide[:, :-2] + wide[:, 2:]) + np.float32(0.5) * values
+    wide = np.concatenate([values[..., :1], values, values[..., -1:]], axis=-1)
+    smooth: Array = np.float32(0.25) * (wide[..., :-2] + wide[..., 2:]) + np.float32(0.5) * values
     return smooth
-
-
-def _minimum(fresh: Array, state: State, turn: bool) -> tuple[State, Array]:
-    """Smooth in time and return the minimum over the last ``IMCRA_PARTS`` sub-windows."""
-    rough = np.float32(IMCRA_SMOOTH) * state["rough"] + np.float32(1 - IMCRA_SMOOTH) * fresh
-    low, minima = np.minimum(state["low"], rough), state["minima"]
-    least = np.minimum(low, minima.min(axis=0))
-    if turn:
-        low, minima = rough, np.concatenate([minima[1:], low[None]])
-    return {"rough": rough, "low": low, "minima": minima}, least
-
-
-def _merge(groups: Array, new: State, old: State) -> State:
-    """Return ``new`` for the chosen groups (bool), ``old`` for the others."""
-    merged: State = {}
-    for name, value in new.items():
-        if isinstance(value, dict):
-            merged[name] = _merge(groups, value, old[name])
-        else:
-            merged[name] = np.where(groups[:, None], value, old[name]) if np.ndim(value) else value
-    return merged
-
-
-def begin(name: str, first: Array) -> State:
-    """Return the state of tracker ``name`` at a noise power ``first`` (groups, bins)."""
-    if name == "hybrid":
-        return {"spp": spp_begin(first), "imcra": imcra_begin(first)}
-    return spp_begin(first) if name == "spp" else imcra_begin(first)
-
-
-def restart(name: str, state: State, first: Array, groups: Array) -> State:
-    """Return the state with some groups (bool) begun anew at ``first``."""
-    return _merge(groups, begin(name, first), state)
-
-
-def follow(name: str, power: Array, live: Array, state: State) -> tuple[Array, State]:
-    """Run tracker ``name`` over a batch: lam (frames, groups, bins) and the new state.
-
-    ``hybrid`` is the presence tracker held below ``HYBRID_BOUND`` times the minima-controlled one.
-    """
-    if name == "hybrid":
-        fast, spp = spp_follow(power, live, state["spp"])
-        slow, imcra = imcra_follow(power, live, state["imcra"])
-        return np.minimum(fast, np.float32(HYBRID_BOUND) * slow), {"spp": spp, "imcra": imcra}
-    return (spp_follow if name == "spp" else imcra_follow)(power, live, state)

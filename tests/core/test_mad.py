@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from pellucid.core.estimate.background import air_sigma, rician_sigma, tissue_sigma
 from pellucid.core.estimate.mad import correlated_sigma, details, mad_sigma, supported
+from pellucid.core.estimate.spectrum import noise_spectrum
 
 
 def noise(shape, sigma=1.0, seed=0):
@@ -143,3 +144,17 @@ def test_an_empty_volume_has_no_noise():
 def test_the_estimate_scales_with_the_volume(scale):
     volume = magnitude(head((40, 44, 36)), 8.0)
     assert rician_sigma(volume * np.float32(scale))[0] == pytest.approx(scale * rician_sigma(volume)[0], rel=1e-4)
+
+
+def test_the_spectrum_of_filtered_noise_is_the_filter():
+    """White noise through a known kernel: each coefficient's power is the kernel's autocorrelation, transformed."""
+    kernel = np.array([0.25, 0.5, 0.25])
+    smooth = ndimage.convolve1d(ndimage.convolve1d(noise((600, 600), 3.0), kernel, axis=0), kernel, axis=1)
+    correlation = np.convolve(kernel, kernel)  # lags -2 ... 2
+    lags = np.subtract.outer(np.arange(8), np.arange(8))
+    covariance = np.where(np.abs(lags) <= 2, correlation[np.clip(lags + 2, 0, 4)], 0)
+    basis = np.cos(np.pi * np.outer(np.arange(8), np.arange(8) + 0.5) / 8) * np.sqrt(2 / 8)
+    basis[0] /= np.sqrt(2)
+    power = np.einsum("ki,ij,kj->k", basis, covariance, basis)
+    np.testing.assert_allclose(noise_spectrum(smooth)[0], 3 * np.sqrt(np.outer(power, power)), rtol=0.06)
+    assert noise_spectrum(np.stack([smooth] * 3, -1)).shape == (3, 8, 8)

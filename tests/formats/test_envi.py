@@ -334,7 +334,7 @@ def test_hostile_header_values_are_one_clear_line(tmp_path, old, new, says):
 def test_a_header_of_a_million_opening_braces_ends_quickly(tmp_path):
     path = make(tmp_path, cube())
     path.with_suffix(".hdr").write_text("ENVI\n" + "a = {{\n}\n" * 300_000)
-    with pytest.raises(FormatError, match="missing"):
+    with pytest.raises(FormatError, match="more than 20000 keys"):
         envi.open(path)
     path.with_suffix(".hdr").write_bytes(b"ENVI\n" + bytes(33 << 20))
     with pytest.raises(FormatError, match="too long"):

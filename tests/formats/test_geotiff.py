@@ -7,6 +7,7 @@ import pickle
 import shutil
 import struct
 import subprocess
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -445,8 +446,9 @@ def test_stubs_are_refused(tmp_path, data):
         geotiff.open(path)
 
 
-def test_blocks_that_cannot_come_from_their_bytes_are_refused_before_reading(tmp_path):
-    path = make(tmp_path / "x.tif", cube((64, 64, 1), "uint8"), compress="deflate", blockysize=64)
+@pytest.mark.parametrize(("compress", "says"), [("deflate", "cannot come from"), ("none", "expected")])
+def test_blocks_that_cannot_come_from_their_bytes_are_refused_before_reading(tmp_path, compress, says):
+    path = make(tmp_path / "x.tif", cube((64, 64, 1), "uint8"), compress=compress, blockysize=64)
     data = bytearray(path.read_bytes())
     at = int.from_bytes(data[4:8], "little")
     for i in range(int.from_bytes(data[at : at + 2], "little")):
@@ -455,8 +457,27 @@ def test_blocks_that_cannot_come_from_their_bytes_are_refused_before_reading(tmp
             data[entry + 2 : entry + 4] = (4).to_bytes(2, "little")
             data[entry + 8 : entry + 12] = (60_000).to_bytes(4, "little")
     path.write_bytes(data)
-    with pytest.raises(FormatError, match="cannot come from"):
+    with pytest.raises(FormatError, match=says):
         geotiff.open(path)
+
+
+@pytest.mark.parametrize("module", ["geotiff", "envi"])
+def test_a_full_disk_is_an_output_error(tmp_path, module):
+    code = (
+        "import resource, signal, sys\nimport numpy as np\nfrom pathlib import Path\n"
+        "from pellucid.core.types import Description\nfrom pellucid.formats import geotiff, envi\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "d = Description('x', (200, 100, 50), ('line', 'sample', 'band'), 'float32')\n"
+        "v = np.random.default_rng(0).standard_normal((200, 100, 50), dtype='f4')\n"
+        "try:\n"
+        f"    w = {module}.compose(Path(sys.argv[1]), d)\n"
+        "    w.write((slice(0, 200), slice(0, 100), slice(0, 50)), v)\n    w.close()\n"
+        "except OSError as error:\n    print('stopped', type(error).__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "x.img")], capture_output=True, text=True)
+    assert done.stdout.startswith("stopped"), done
+    assert "Traceback" not in done.stderr
 
 
 def test_nan_as_nodata_of_integers_is_refused(tmp_path):
@@ -494,6 +515,33 @@ def test_a_composed_scene_carries_wavelengths_geometry_and_bad_bands(tmp_path):
     assert (got.slope, got.nodata, got.bad) == (1e-4, -9999.0, (2,)) and "32633" in got.acquisition["crs"]
     for key in ("wavelengths_nm", "fwhm_nm", "transform", "band_names"):
         assert got.acquisition[key] == known[key]
+
+
+def test_a_real_scene_keeps_its_meaning_through_envi_and_back(tmp_path, shared_data):
+    from pellucid.formats import envi
+
+    first = geotiff.open(shared_data(ENMAP[0]))
+    values, d = first.read(everything(first.description)), first.description
+    for module, name in ((envi, "scene.img"), (geotiff, "scene.tif")):
+        writer = module.compose(tmp_path / name, d)
+        writer.write(everything(d), values)
+        writer.close()
+        back = module.open(tmp_path / name)
+        d = back.description
+        assert back.read(everything(d)).tobytes() == values.tobytes()
+        for key in ("wavelengths_nm", "fwhm_nm", "transform"):
+            np.testing.assert_allclose(d.acquisition[key], first.description.acquisition[key], rtol=1e-8)
+        assert (d.bad, d.slope, d.nodata) == (first.description.bad, 1e-4, -32768.0)
+    assert "32633" in d.acquisition["crs"]
+    with pytest.raises(FormatError, match="complex"):
+        geotiff.open(make(tmp_path / "c.tif", cube((4, 4, 1)), dtype="complex_int16"))
+
+
+def test_unknown_words_for_the_projection_are_left_out(tmp_path):
+    d = Description("x", (4, 4, 1), AXES, "uint8", acquisition={"crs": "nonsense"})
+    writer = geotiff.compose(tmp_path / "c.tif", d)
+    writer.close()
+    assert "crs" not in geotiff.open(tmp_path / "c.tif").description.acquisition
 
 
 def test_a_second_reader_agrees(tmp_path, shared_data):

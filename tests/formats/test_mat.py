@@ -73,7 +73,7 @@ def test_real_files_have_the_published_facts_and_round_trip(shared_data, tmp_pat
     before, after = (scipy.io.loadmat(p, struct_as_record=False) for p in (source, tmp_path / name))
     assert list(before) == list(after)
     for variable in before:
-        if getattr(before[variable], "dtype", None) != object:  # structures are compared as bytes below
+        if getattr(before[variable], "dtype", np.dtype("f4")).kind != "O":  # structures are compared as bytes below
             np.testing.assert_array_equal(before[variable], after[variable])
         assert getattr(before[variable], "dtype", None) == getattr(after[variable], "dtype", None)
     order, old = mat5.listing(source)
@@ -296,6 +296,6 @@ def test_a_composed_file_carries_wavelengths(tmp_path):
 
 def test_whole_doubles_are_stored_small_only_where_nothing_is_lost():
     assert mat5.compact(np.array([0.0, 255.0])).dtype == np.uint8
-    assert mat5.compact(np.array([-1.0, 3.0])).dtype == np.int16
+    assert mat5.compact(np.array([-1.0, 300.0])).dtype == np.int16
     for values in ([0.5, 1.0], [np.nan, 1.0], [-0.0, 1.0], [1e300]):
         assert mat5.compact(np.array(values)).dtype == np.float64

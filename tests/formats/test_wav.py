@@ -269,6 +269,16 @@ def test_more_than_4_gb_becomes_an_rf64_in_bounded_memory(tmp_path):
         assert int(subprocess.run(command, capture_output=True, check=True, text=True).stdout) == frames
 
 
+def test_another_suffix_makes_another_container(tmp_path):
+    values = RNG.normal(size=(9, 1)).astype(np.float32)
+    reader = wav.open(make(tmp_path / "a.wav", values))
+    writer = wav.splice(tmp_path / "b.w64", reader, reader.description)
+    writer.write(EVERYTHING, values)
+    writer.close()
+    assert riff.walk(tmp_path / "b.w64").kind == "W64"
+    np.testing.assert_array_equal(wav.open(tmp_path / "b.w64").read(EVERYTHING), values)
+
+
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF000])
 def test_a_header_written_to_a_pipe_is_read_to_the_end_of_the_file(size, tmp_path):
     samples = np.arange(50, dtype="<i2")

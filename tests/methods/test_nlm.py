@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from pellucid.core.estimate.spectrum import noise_spectrum
 from pellucid.core.methods import nlm
 from pellucid.core.transforms import fill, lattice, odct
 from pellucid.core.types import Noise, Plan, Tile
@@ -249,6 +250,25 @@ def test_correlated_noise_is_met_by_patches(picture):
     told, untold = denoise(noisy, 0.1, params={"stride": 4}), denoise(noisy, 0.1)
     assert psnr(told, picture) > psnr(untold, picture) + 1
     np.testing.assert_array_equal(told, denoise(noisy, 0.1, params={"stride": 4}, guide="patch"))
+
+
+def test_a_known_noise_spectrum_beats_patches_and_white(picture):
+    noise = ndimage.gaussian_filter(np.random.default_rng(15).normal(0, 1, picture.shape), 0.8)
+    noise *= 0.1 / noise.std()
+    noisy = (picture + noise).astype(np.float32)
+    params = {"stride": 4, "spectrum": noise_spectrum(noise)}
+    told = psnr(denoise(noisy, 0.1, params=params), picture)
+    assert told > psnr(denoise(noisy, 0.1, params={"stride": 4}), picture) + 0.5
+    assert told > psnr(denoise(noisy, 0.1), picture) + 2
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e6])
+def test_a_spectrum_scales_with_the_data(picture, factor):
+    noisy = (picture + np.random.default_rng(16).normal(0, 0.1, picture.shape)).astype(np.float32)
+    scaled = noisy * np.float32(factor)
+    a = denoise(noisy, 0.1, params={"spectrum": noise_spectrum(noisy)})
+    b = denoise(scaled, 0.1 * factor, params={"spectrum": noise_spectrum(scaled)})
+    np.testing.assert_allclose(b / factor, a, atol=2e-5)
 
 
 def test_a_real_picture_reaches_its_mark(shared_data):
