@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pellucid.core.errors import FormatError, Refused
-from pellucid.core.types import Description, Reader, Region
+from pellucid.core.types import SERIES, Description, Reader, Region
 from pellucid.domains.declare import Field, Subject
 from pellucid.formats import find
 
@@ -47,7 +47,7 @@ def named(description: Description, field: Field, path: object) -> Description:
             low = min(len(s) for s in field.spatial)
             high = max(len(s) for s in field.spatial) + (field.series is not None)
             raise FormatError(path, "", f"has {len(description.shape)} axes; {field.name} takes {low} to {high}")
-    spatial = tuple(a for a in axes if a != field.series)
+    spatial = tuple(a for a in axes if a not in SERIES)
     if axes[: len(spatial)] not in field.spatial or len(axes) - len(spatial) > 1:
         wanted = " or ".join(", ".join(s) for s in field.spatial)
         hint = f"{field.name} takes {wanted}" + (f" and then {field.series}" if field.series else "")

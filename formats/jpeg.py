@@ -25,6 +25,7 @@ FORMAT = FormatTraits(
     title="JPEG",
     suffixes=(".jpg", ".jpeg", ".jpe"),
     writes=(),
+    fallback=".png",
     keeps="pixels, EXIF and colour profile; written as PNG",
 )
 

@@ -159,12 +159,12 @@ def _walk(fd: int, path: Path, size: int) -> tuple[str, list[Variable]]:
             )
         if kind not in (MATRIX, COMPRESSED) or len(out) > MAX_VARIABLES:
             raise FormatError(path, f"byte {at}", f"element of unknown type {kind}", "the file is damaged")
-        out.append(_variable(fd, path, order, at, nbytes, kind == COMPRESSED))
+        out.append(_variable(fd, path, order, at, nbytes=nbytes, compressed=kind == COMPRESSED))
         at += 8 + nbytes
     return order, out
 
 
-def _variable(fd: int, path: Path, order: str, at: int, nbytes: int, compressed: bool) -> Variable:
+def _variable(fd: int, path: Path, order: str, at: int, *, nbytes: int, compressed: bool) -> Variable:
     """Read flags, sizes and name of one element."""
     other = Variable("", (), "", at, nbytes + 8, compressed)
     if compressed:

@@ -24,6 +24,7 @@ FORMAT = FormatTraits(
     title="OGG, MP3, AU, CAF, NIST",
     suffixes=(".ogg", ".oga", ".opus", ".mp3", ".au", ".snd", ".caf", ".sph", ".nist"),
     writes=(),
+    fallback=".wav",
     keeps="samples; written as WAV or FLAC",
 )
 

@@ -38,6 +38,7 @@ TRAITS = Traits(
     needs_sigma=True,
     halo=halo,
     bytes_per_sample=48.0,
+    thickness=128,
     equivariant=("scale", "shift"),
     cite=("10.1016/0167-2789(92)90242-F", "10.1023/B:JMIV.0000011325.36760.1e", "10.1109/TIP.2009.2028250"),
     use="piecewise flat scenes, cartoons, masks in grey, a quick look",

@@ -45,6 +45,7 @@ TRAITS = Traits(
     needs_sigma=True,
     halo=halo,
     bytes_per_sample=64.0,
+    thickness=128,
     equivariant=("scale", "shift"),
     cite=("10.1109/83.862633", "10.1007/978-1-4612-2544-7_9"),
     use="a quick and safe first result on anything with smooth areas",

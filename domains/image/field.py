@@ -23,7 +23,7 @@ FIELD = Field(
     line="Denoise pictures (PNG, TIFF, JPEG, NPY), grey or colour; opacity, profile and tags are kept.",
     spatial=(("y", "x"),),
     series="channel",
-    formats=("png", "tiff", "jpeg", "npy"),
+    formats=("png", "tiff", "jpeg", "npy", "npz"),
     kind="intensity",
     # On tuning pictures at sigma 10/255 nlm and bm3d agree within .03 dB, and nlm takes an eighth of the time;
     # it alone is told when neighbouring samples share their noise, as in most camera files.

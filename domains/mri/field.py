@@ -57,7 +57,7 @@ FIELD = Field(
     line="Denoise MRI volumes and series; geometry and header are kept.",
     spatial=(("x", "y", "z"),),
     series="volume",
-    formats=("nifti", "npy"),
+    formats=("nifti", "npy", "npz"),
     kind="magnitude",
     choose=(
         Choice("mppca", at_least("volume", SERIES), f"a series of {SERIES} volumes or more"),

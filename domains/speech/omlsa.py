@@ -46,7 +46,7 @@ class Options:
     """Flags of the method."""
 
     tracker: str = option(
-        "spp",
+        "hybrid",
         "Noise tracker: spp follows fastest, imcra is gentlest, hybrid bounds one by the other.",
         choices=("spp", "imcra", "hybrid"),
     )
