@@ -12,7 +12,7 @@ from typing import Any
 
 from pellucid.cli.main import say
 from pellucid.cli.progress import progress
-from pellucid.domains import describe, line, registry
+from pellucid.domains import describe, line, outputs, registry
 from pellucid.domains.names import native
 from pellucid.domains.request import Request
 
@@ -26,6 +26,7 @@ def dry_run(path: Path, field_name: str, request: Request) -> dict[str, Any]:
     try:
         describe.refuse(subject, declared, request.force_kind)
         plan = line.make_plan(subject, declared, request)
+        outputs.check(path, plan.names["output"], request)
     finally:
         subject.reader.close()
     facts = sidecar.plan_facts(plan, request.method_options)

@@ -11,6 +11,8 @@ from pellucid.core.lazy import np
 if TYPE_CHECKING:
     from pellucid.core.types import Array
 
+CHUNK = 2_000_000  # samples looked at together: 16 MB of float64
+
 
 @dataclass
 class Measured:
@@ -29,16 +31,21 @@ class Measured:
 
     def add(self, before: Array, after: Array) -> None:
         """Add one piece; both arrays in physical units, same shape."""
-        residual = np.abs(before - after) if np.iscomplexobj(before) else before - after
-        residual = np.where(np.isfinite(residual), residual, 0)
-        self.samples += residual.size
-        self.changed += int(np.count_nonzero(residual))
-        self.total += float(residual.sum(dtype=np.float64))
-        self.square += float(np.vdot(residual, residual.astype(np.float64)))
-        if residual.shape[0] > 1:
-            a, b = residual[:-1], residual[1:]
-            self.lagged += float(np.vdot(a, b.astype(np.float64)))
-            self.lagged_square += float((np.vdot(a, a.astype(np.float64)) + np.vdot(b, b.astype(np.float64))) / 2)
+        lines = max(1, CHUNK // max(before[:1].size, 1))
+        for start in range(0, len(before), lines):  # one line more, so that neighbours across the cut count
+            self._add(before[start : start + lines + 1], after[start : start + lines + 1], lines)
+
+    def _add(self, before: Array, after: Array, lines: int) -> None:
+        residual = (np.abs(before - after) if np.iscomplexobj(before) else before - after).astype(np.float64)
+        residual[~np.isfinite(residual)] = 0
+        own = residual[:lines]
+        self.samples += own.size
+        self.changed += int(np.count_nonzero(own))
+        self.total += float(own.sum())
+        self.square += float(np.vdot(own, own))
+        a, b = residual[:-1], residual[1:]
+        self.lagged += float(np.vdot(a, b))
+        self.lagged_square += float(np.vdot(a, a) + np.vdot(b, b)) / 2
 
     def count(self, facts: dict[str, float]) -> None:
         """Add a method's counters."""

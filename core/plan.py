@@ -103,6 +103,8 @@ def _check_axes(description: Description, traits: Traits) -> None:
             f"{traits.name} needs {allowed} spatial axes, not {description.spatial}",
             hint="choose another with --method",
         )
+    if np.dtype(description.dtype).kind == "c" and not traits.complex:
+        raise UsageError(f"{traits.name} takes real samples, these are complex", hint="choose another with --method")
     if traits.needs_series and description.series not in traits.joint:
         names = " or ".join(traits.joint)
         raise UsageError(f"{traits.name} needs several of: {names}", hint="choose another with --method")
@@ -115,5 +117,4 @@ def _tile_bytes(description: Description, traits: Traits, tiles: Any, halo: tupl
     shape = description.shape[: description.spatial]
     series = description.shape[-1] if description.series else 1
     samples = max(math.prod(s.stop - s.start for s in tiling.window(core, halo, shape)) for core in tiles) * series
-    item = np.dtype(description.dtype).itemsize
-    return int(samples * (2 * item + 8 + traits.bytes_per_sample))
+    return int(samples * tiling.sample_bytes(description, traits))

@@ -93,11 +93,12 @@ def write(path: Path, document: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def matches(target: Path, source: Path, wanted: str) -> bool:
-    """Tell whether ``target`` was made from ``source`` by the plan with hash ``wanted`` and is intact."""
-    path = target.with_name(target.name + SUFFIX)
+def matches(path: Path, target: Path, source: Path, wanted: str) -> bool:
+    """Tell whether the sidecar ``path`` says that ``target`` was made from ``source`` by the plan with hash
+    ``wanted``, and whether both are still what it says."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = stored.get("Pellucid", stored)
         same_plan = stored["plan_hash"] == wanted
         same_input = all(stored["input"].get(k) == v for k, v in fingerprint(source).items() if k != "name")
         same_output = all(stored["output"].get(k) == v for k, v in fingerprint(target).items() if k != "name")

@@ -156,6 +156,11 @@ def _prepare(work: Work, stored: Array, window: Region) -> tuple[Array, Array | 
     ok = restore.valid(stored, description)
     if ok is not None and description.series and description.bad:
         ok[..., list(description.bad)] = True  # they are taken out, they must not spoil the good ones
+    own = getattr(work.reader, "mask", None)
+    flags = own(window) if own is not None else None
+    if flags is not None:
+        flags = np.broadcast_to(flags[..., None] if description.series else flags, values.shape)
+        ok = flags.copy() if ok is None else ok & flags
     if work.mask is not None:
         inside = work.mask[window]
         inside = np.broadcast_to(inside[..., None] if description.series else inside, values.shape)

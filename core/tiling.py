@@ -7,12 +7,14 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pellucid.core.lazy import np
 from pellucid.core.types import Description, Region, Traits
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array
 
-TILE_BYTES = 512 * 1024**2  # a tile's float32 window never exceeds this if it can be cut thinner
+TILE_BYTES = 512 * 1024**2  # working memory of one tile, if the file can be cut that thin
+LARGEST_BLOCK = 512  # lines; files stored in larger blocks are not cut along them
 
 
 def halo_of(traits: Traits, options: Any, spatial: int) -> tuple[int, ...]:
@@ -33,14 +35,26 @@ def grid(description: Description, traits: Traits, options: Any) -> tuple[Region
     axis = description.slab
     halo = halo_of(traits, options, len(shape))[axis]
     series = description.shape[-1] if description.series else 1
-    per_line = max(1, math.prod(shape) // max(shape[axis], 1) * series * 4)
-    most = max(TILE_BYTES // per_line - 2 * halo, halo, 1)
-    starts = cuts(shape[axis], min(traits.thickness, most), traits.stride)
+    per_line = max(1, math.prod(shape) // max(shape[axis], 1) * series * sample_bytes(description, traits))
+    most = max(int(TILE_BYTES // per_line) - 2 * halo, halo, 1)
+    starts = cuts(shape[axis], min(traits.thickness, most), math.lcm(traits.stride, _block(description, axis)))
     everything = [slice(0, n) for n in shape]
     return tuple(
         tuple(slice(a, b) if i == axis else s for i, s in enumerate(everything))
         for a, b in zip(starts, [*starts[1:], shape[axis]], strict=True)
     )
+
+
+def sample_bytes(description: Description, traits: Traits) -> float:
+    """Return the memory a sample of a window needs: as stored, in and out, as float32, and the method's own."""
+    return 2 * np.dtype(description.dtype).itemsize + 8 + traits.bytes_per_sample
+
+
+def _block(description: Description, axis: int) -> int:
+    """Return the extent of the file's own blocks along an axis, so that none is decoded twice."""
+    block = description.witnesses.get("block") or ()
+    extent = int(block[axis]) if axis < len(block) else 1
+    return extent if 1 < extent <= min(LARGEST_BLOCK, description.shape[axis]) else 1
 
 
 def cuts(length: int, thickness: int, stride: int) -> list[int]:

@@ -85,6 +85,11 @@ class Renamed:
         values: Array = self.inner.read(region)
         return values
 
+    def mask(self, region: Region) -> Array | None:
+        """Return the file's own mask over the spatial axes, None where it has none."""
+        own = getattr(self.inner, "mask", None)
+        return None if own is None else own(region)
+
     def close(self) -> None:
         """Release the file."""
         self.inner.close()

@@ -49,8 +49,13 @@ def denoise(path: Path, declared: Field, request: Request, report: Report, *, re
         described = _described(subject, declared, request)
         planned = make_plan(described, declared, request)
         facts = sidecar.plan_facts(planned, request.method_options)
-        if resume and sidecar.matches(planned.names["output"], path, sidecar.plan_hash(names.native(facts))):
-            return Outcome(planned.names["output"], {"plan": facts}, planned.warnings, resumed=True)
+        target, wanted = planned.names["output"], sidecar.plan_hash(facts)
+        beside = outputs.sidecar_path(target, subject.reader.description.format)
+        if resume and sidecar.matches(beside, target, path, wanted):
+            return Outcome(target, {"plan": facts}, planned.warnings, resumed=True)
+        if resume and beside.exists():  # an output of ours that is stale or incomplete is made again
+            request = replace(request, force=True)
+        outputs.check(subject.path, target, request)
         return run(described, declared, planned, request, report)
     finally:
         subject.reader.close()
@@ -93,7 +98,6 @@ def make_plan(subject: Subject, declared: Field, request: Request) -> Plan:
     if request.strict and found:
         raise Refused(found[0][1], subject.path, "leave out --strict to go on")
     where = names.output_path(subject.path, subject.reader.description.format, declared, request)
-    outputs.check(subject.path, where, request)
     return replace(made, names={"output": where}, warnings=found)
 
 
@@ -179,8 +183,9 @@ def run(subject: Subject, declared: Field, planned: Plan, request: Request, repo
         document["started"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started))
         document["seconds"] = {"wall": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
         extra.draw(stack, declared, stage.path, document)
-        last = outputs.sidecar_name(stage.path)
-        sidecar.write(stage.folder / last, names.native(document))
+        kind = find.candidates(stage.path)[0][1] if subject.reader.description.format != "pcm" else "pcm"
+        ready = names.native(document)
+        last = outputs.write_sidecar(stage.path, subject.path, kind, ready, request.private)
         extra.publish()
         stage.publish((last,))
     return Outcome(target, document, planned.warnings, pictures=extra.pictures)
@@ -191,13 +196,11 @@ def _write(
 ) -> list[tuple[Region, int]]:
     """Drive the stream into the writers; return a checksum of every piece."""
     sums = []
-    try:
-        for piece in stream(work, measured, report):
-            writer.write(piece.region, piece.stored)
-            extra.write(piece)
-            sums.append((piece.region, checksum(piece)))
-    finally:
-        writer.close()
+    for piece in stream(work, measured, report):
+        writer.write(piece.region, piece.stored)
+        extra.write(piece)
+        sums.append((piece.region, checksum(piece)))
+    writer.close()  # not after an exception: a half-written file is discarded with its stage
     return sums
 
 

@@ -52,9 +52,19 @@ def writer(path: Path, subject: Subject, output: Description) -> Any:
     return other.compose(path, replace(output, format=other.FORMAT.name))
 
 
-def sidecar_name(target: Path) -> str:
-    """Return the sidecar's file name."""
-    return target.name + sidecar.SUFFIX
+def sidecar_path(target: Path, format_name: str) -> Path:
+    """Return where the sidecar of an output lies: formats with a JSON of their own (BIDS) say so."""
+    named = getattr(find.module_of(format_name), "sidecar_name", lambda path: None)(target)
+    return target.with_name(named or target.name + sidecar.SUFFIX)
+
+
+def write_sidecar(staged: Path, source: Path, format_name: str, found: dict[str, Any], private: bool) -> str:
+    """Write the sidecar into the stage; return its name."""
+    annotate = getattr(find.module_of(format_name), "annotate", None)
+    path = sidecar_path(staged, format_name)
+    if annotate is None or not annotate(staged, source, found, private):
+        sidecar.write(path, found)
+    return path.name
 
 
 class Extras:

@@ -145,3 +145,48 @@ def derivative(sidecar: Mapping[str, Any], source: str, name: str, version: str)
         "GeneratedBy": [*(history if isinstance(history, list) else []), {"Name": name, "Version": version}],
         "Sources": [f"bids:raw:{source}"],
     }
+
+
+PERSONAL = frozenset("patient birth subject name date time uid institution station physician operator".split())
+TECHNICAL = frozenset(
+    "echotime repetitiontime inversiontime slicetiming acquisitionduration sequencename protocolname".split()
+)
+
+
+def sidecar_name(target: Path) -> str | None:
+    """Return the name of the JSON that describes a BIDS file, None for any other name."""
+    return split(target.name)[0] + ".json" if entities(target.name) else None
+
+
+def annotate(staged: Path, source: Path, document: Mapping[str, Any], private: bool) -> bool:
+    """Bring the JSON beside a staged file up to date; return whether it now holds the run's document.
+
+    A BIDS name gets GeneratedBy, Sources and the document below ``Pellucid``. With ``private`` any JSON
+    beside the file loses what may identify a person.
+    """
+    beside = staged.with_name(split(staged.name)[0] + ".json")
+    known = bool(entities(staged.name))
+    if not known and not (private and beside.exists()):
+        return False
+    content = merged([beside] if beside.exists() else [])
+    if private:
+        content = {k: v for k, v in content.items() if not _personal(k)}
+    if known:
+        top = root(source)
+        name = "" if private else str(source.absolute().relative_to(top)) if top else source.name
+        version = str(document["pellucid"]["version"])
+        content = derivative(content, name, "pellucid", version) | {"Pellucid": dict(document)}
+    beside.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    return known
+
+
+def describe_folder(folder: Path, version: str) -> None:
+    """Write ``dataset_description.json`` into a folder of derivatives that has none above it."""
+    if root(folder / "any") is None:
+        text = json.dumps(dataset_description("pellucid", version), indent=1, sort_keys=True)
+        (folder / "dataset_description.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _personal(key: str) -> bool:
+    word = key.lower()
+    return word not in TECHNICAL and any(part in word for part in PERSONAL)

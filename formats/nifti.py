@@ -15,6 +15,8 @@ from pellucid.core.errors import FormatError
 from pellucid.core.lazy import np
 from pellucid.core.types import Description, FormatTraits, Reader, Region, Writer
 from pellucid.formats import nifti_header as headers
+from pellucid.formats.bids import annotate as annotate
+from pellucid.formats.bids import sidecar_name as sidecar_name
 from pellucid.formats.companions import Companions, beside, gradients
 from pellucid.formats.nifti_header import GZIP, Layout
 from pellucid.formats.spool import Disk, Store, deflate, inflate, spool

@@ -117,8 +117,7 @@ def open(path: Path, **hints: Any) -> TiffReader:
         layout = _layout(path, tif, page)
         description = describe(page, layout, len(tif.pages))
         held = _held(path, tif, layout)
-    claimed = layout.count * layout.height * layout.width * layout.samples * max(page.bitspersample // 8, 1)
-    plausible.check(path, claimed // (8 if page.bitspersample == 1 else 1), *held)
+    plausible.check(path, *held)
     return TiffReader(path, description, layout)
 
 
@@ -166,10 +165,12 @@ def _layout(path: Path, tif: Any, page: Any) -> Layout:
     return Layout(tuple(pages), height, width, samples, samples - opacity, planes > 1, dtype.str, offset)
 
 
-def _held(path: Path, tif: Any, layout: Layout) -> tuple[int, float]:
-    """Return the bytes of compressed samples and the largest expansion that is possible."""
+def _held(path: Path, tif: Any, layout: Layout) -> tuple[int, int, float]:
+    """Return the bytes of samples claimed, those held, and the largest expansion that is possible."""
+    claimed = layout.count * layout.height * layout.width * layout.samples
+    claimed = claimed * np.dtype(layout.dtype).itemsize // (8 if np.dtype(layout.dtype).kind == "b" else 1)
     if layout.offset >= 0:
-        return tif.filehandle.size - layout.offset, 1.0
+        return claimed, tif.filehandle.size - layout.offset, 1.0
     size, held, sparse = tif.filehandle.size, 0, False
     for p in layout.pages:
         page = tif.pages[p]
@@ -184,7 +185,7 @@ def _held(path: Path, tif: Any, layout: Layout) -> tuple[int, float]:
                 path, f"page {p}", f"lists {len(page.dataoffsets)} strips or tiles, {expected} are needed"
             )
     uncompressed = tif.pages[layout.pages[0]].compression == 1 and not sparse
-    return held, 1.0 if uncompressed else 1e5
+    return claimed, held, 4.0 if uncompressed else 1e5  # 4: packed samples of a few bits
 
 
 def describe(page: Any, layout: Layout, directories: int) -> Description:

@@ -87,6 +87,8 @@ def shrinkage(square: Array, rank: Array, beta: Array, kind: str = "frobenius") 
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from pellucid.core.estimate.marchenko_pastur import shrinkage
     >>> shrinkage(np.array([[3.0, 100.0]]), np.array([1]), np.array([1.0])).round(4).tolist()
     [[0.0, 0.9798]]
     """

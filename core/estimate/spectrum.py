@@ -19,8 +19,9 @@ def noise_spectrum(values: Array, edge: int = 8) -> Array:
     """Return the noise of each cosine coefficient, from the median over all blocks of a picture.
 
     Most blocks hold little but noise in most coefficients, so the median of absolute values over 0.6745
-    tells the noise; the lowest coefficients come out too high by what the picture holds there. The noise
-    is taken to be the same everywhere.
+    tells the noise; the lowest coefficients come out too high by what the picture holds there, and all do
+    where texture fills half the picture. The noise is taken to be the same everywhere. Flat or dark frames
+    tell it best.
 
     Parameters
     ----------

@@ -56,7 +56,6 @@ TRAITS = Traits(
     joint=("channel",),
     needs_sigma=True,
     halo=halo,
-    devices=("cpu", "cuda"),
     bytes_per_sample=1200.0,
     thickness=256,
     equivariant=("scale", "shift"),
@@ -134,13 +133,6 @@ def estimate(planes: Tensor, variance: Tensor, lattice: _Lattice, options: Optio
         _wiener(spectra[c], pilot, groups, level, out=sums)
         noisy[c] = _spread(*sums, plane, lattice.origin[0])
     return torch.tensordot(mix.T, noisy * scale, 1)
-
-
-def kernel_for_purity(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Run every tensor operation once on a device: with one noise level, and with a map of levels."""
-    lattice, options = _Lattice([0, 4, 8], [0, 4, 5], (16, 13), (0, 0)), Options(search=4)
-    planes, levels = torch.ones(3, 16, 13, device=device), torch.ones(16, 13, device=device)
-    return estimate(planes, levels[0, 0], lattice, options), estimate(planes, levels, lattice, options)
 
 
 def _references(window: slice, length: int, step: int) -> list[int]:

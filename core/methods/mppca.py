@@ -24,7 +24,7 @@ from pellucid.core.types import Noise, Plan, Result, Tile, Traits, option
 if TYPE_CHECKING:
     from pellucid.core.types import Array
 
-LARGEST_CUBE = 9  # automatic patches stop here: N < M is handled, and the halo must be known beforehand
+LARGEST_CUBE = 9  # automatic patches stop here: N < M is handled, and the halo must be known before the file is
 SMALLEST_SHORT_SIDE = 3  # eigenvalues below which nothing can be said of a patch
 CHUNK_BYTES = 4 << 20  # of gathered patches: small enough for the cache, large enough to batch
 TAPER = 0.4  # what a patch's outermost voxels lose of their say; diffusion phantom, seed 7: error -2 % at stride 3
@@ -128,7 +128,8 @@ def run(tile: Tile, noise: Noise | None, plan: Plan, rng: np.random.Generator) -
     peak = float(np.abs(values).max(initial=0))
     scale = 2.0 ** (frexp(peak)[1] if peak else 0)  # a power of two: exact, so tiles agree to the last bit
     channels = 2 if np.iscomplexobj(values) else 1
-    variance = None if sigma is None else _solid(np.broadcast_to(channels * (sigma / scale) ** 2, valid.shape))
+    # a map may hold nothing (0, NaN) outside the mask: each patch takes the mean over its own voxels
+    variance = None if sigma is None else _solid(np.where(valid, np.nan_to_num(channels * (sigma / scale) ** 2), 0))
     size = patch_size(options.patch, tile.shape, values.shape[-1])
     starts, spans = _layout(tile, size, options)
     job = _Job(_solid(values / scale, 1), _solid(valid), variance, size, starts, spans, options)
@@ -144,6 +145,7 @@ def run(tile: Tile, noise: Noise | None, plan: Plan, rng: np.random.Generator) -
         total, level = _remove_floor(total, level, options.coils, known=sigma is not None)
     if gain is not None:
         total *= gain
+        level = level * np.sqrt(np.mean(gain**2, dtype=np.float64))
     out = np.where(covered[..., None], total, tile.values)
     core = tuple(slice(c.start - w.start, c.stop - w.start) for c, w in zip(tile.core, tile.window, strict=True))
     facts["voxels_unchanged"] = float(np.count_nonzero(~covered[core]))
@@ -292,7 +294,8 @@ def _slab(job: _Job, x: int) -> tuple[Array, Array, int, int]:
         given = None
         if job.variance is not None:
             known = job.variance[x : x + ex]
-            given = np.array([known[:, y : y + ey, z : z + ez].mean() for y, z in chunk])
+            sums = np.array([known[:, y : y + ey, z : z + ez].sum() for y, z in chunk])
+            given = sums / np.maximum(inside.sum(axis=(1, 2, 3)), 1)
         flat = patches.reshape(len(chunk), -1, volumes)
         figures = _shrink(flat, inside.reshape(len(chunk), -1), given, job.options)
         failed += int(np.count_nonzero(figures[:, 0] == 0))
@@ -357,7 +360,9 @@ def _shrink(patches: Array, inside: Array, variance: Array | None, options: Opti
     return weight[:, None] * np.stack([np.ones(len(rank)), np.sqrt(noise), rank], axis=1)
 
 
-def _remove_floor(total: Array, level: Array, coils: int, *, known: bool) -> tuple[Array, Array]:
+def _remove_floor(total: Array, sd: Array, coils: int, *, known: bool) -> tuple[Array, Array]:
     """Return the signal under the denoised magnitude, and sigma per channel (Koay & Basser 2006)."""
-    sigma = level if known else rician.channel_sigma(total, level, coils)
-    return rician.unbiased(total, sigma[..., None], coils).astype(total.dtype), sigma
+    sigma = sd if known else rician.channel_sigma(total, sd, coils)
+    for row, level in zip(total, np.asarray(sigma), strict=True):  # row by row: the inverse works in float64
+        row[:] = rician.unbiased(row, level[..., None], coils)
+    return total, sigma

@@ -91,7 +91,7 @@ def run(tile: Tile, noise: Noise | None, plan: Plan, rng: np.random.Generator) -
     ``noise.sigma`` may be a number, one value per channel, or a map over the spatial axes. In
     ``noise.params`` a ``stride`` above 1 says that neighbouring samples share their noise
     (`estimate.mad.correlated_sigma`), and ``spectrum`` what that makes of each cosine coefficient, in input
-    units (`estimate.spectrum.noise_spectrum`; used if sigma is a number).
+    units (`estimate.spectrum.noise_spectrum`; used by guide dct if sigma is a number).
     """
     options = plan.options if isinstance(plan.options, Options) else Options()
     assert noise is not None
@@ -138,8 +138,8 @@ class _Setting:
     @property
     def guide(self) -> str:
         chosen = self.options.guide
-        if chosen == "auto":  # a cosine transform takes correlated noise for signal
-            return "patch" if self.correlated and self.spectrum is None else "dct"
+        if chosen == "auto":  # a white transform takes correlated noise for signal; a picture's own spectrum
+            return "patch" if self.correlated else "dct"  # takes texture for noise: CC15 -0.9 dB, SIDD +2.0 dB
         return chosen
 
     @property

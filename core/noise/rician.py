@@ -42,7 +42,8 @@ def mean(signal: Any, sigma: Any, coils: int = 1) -> Array:
 
     Examples
     --------
-    >>> round(float(mean(0.0, 1.0)), 4)  # sqrt(pi / 2)
+    >>> from pellucid.core.noise import rician
+    >>> round(float(rician.mean(0.0, 1.0)), 4)  # sqrt(pi / 2)
     1.2533
     """
     signal, sigma, theta = _theta(signal, sigma)

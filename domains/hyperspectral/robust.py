@@ -28,6 +28,7 @@ LOOKS = 2  # at the residuals, each followed by filling
 CERTAIN = 8.0  # whitened residual that needs no second witness in space
 IMPULSE = 4.5  # whitened residual that makes a sample an impulse
 OFFSET = 4.5  # robust standard deviations of a column's mean that make an offset
+GRAIN = 1e-6  # of a band's values: smaller offsets are float32 rounding
 SCENE = 0.2  # share of bands in which a column's "offset" is scene
 STRIPED = 0.03  # share of a band's columns with offsets that fires the test: Gaussian tails give 1e-5
 SPECKLED = 0.01  # share of a band's samples confirmed as impulses that fires the test
@@ -145,7 +146,8 @@ def _fit(
     suspect = np.concatenate(stats.outliers) if speckled else None
     if suspect is not None:
         mask |= suspect & ~(stats.suspects >= 0.5 * np.maximum(stats.column_count, 1)[:, None])[columns]
-    means = stats.column_means(despiked=speckled)
+    means = stats.column_means()
+    despiked = stats.column_means(despiked=True) if speckled else means
     for margin in (*MARGINS, *[EDGE_MARGIN] * (ROUNDS - len(MARGINS))):
         mean = _mean(stats, means - offset, dead)
         weight = np.divide(1.0, space.sigma, out=np.zeros_like(space.sigma), where=space.sigma > 0)
@@ -153,6 +155,7 @@ def _fit(
         filled, mask = _fill(white, mask, space, lost, suspect)
         covariance = _covariance(filled, mask) * np.outer(space.sigma, space.sigma)
         space = signal_subspace(covariance, max(len(filled) - 1, 1), sigma, rank=rank, margin=margin)
+        means = np.where(_witnessed(mask & ~lost, suspect) > SPECKLED / 3, despiked, stats.column_means())
         offset = _offsets(stats, means, space, dead)
     return offset, space, _mean(stats, means - offset, dead), _witnessed(mask & ~lost, suspect)
 
@@ -248,6 +251,7 @@ def _offsets(stats: Statistics, means: Array, space: Subspace, dead: Array) -> A
     white = (means - mean) * weight
     basis, k = space.basis, space.rank
     use, found = live, np.zeros_like(live)
+    grain = GRAIN * np.abs(means).max(0)
     floor = 1 / np.sqrt(np.maximum(stats.column_count, 1))[:, None]
     for _ in range(ROUNDS):
         normal = (use.astype(np.float64) @ (basis[:, :, None] * basis[:, None, :]).reshape(-1, k * k)).reshape(-1, k, k)
@@ -255,7 +259,7 @@ def _offsets(stats: Statistics, means: Array, space: Subspace, dead: Array) -> A
         right = (white * use) @ basis
         residual = white - np.linalg.solve(normal, right[..., None])[..., 0] @ basis.T
         spread = gram.MAD_TO_SIGMA * np.nanmedian(np.where(live, np.abs(residual), np.nan), axis=0)
-        found = live & (np.abs(residual) > OFFSET * np.maximum(spread, floor))
+        found = live & (np.abs(residual) > np.maximum(OFFSET * np.maximum(spread, floor), grain * weight))
         use = live & ~found
     scene = (found.sum(1) > SCENE * np.maximum(live.sum(1), 1))[:, None]
     return np.where(found & ~scene, residual * space.sigma, 0)

@@ -60,7 +60,7 @@ def test_array_jobs_pick_their_shard(shell: Any, volume: Callable[..., Path], mo
 
 def test_resume_skips_only_what_is_intact_and_same(shell: Any, volume: Callable[..., Path]) -> None:
     volume("a.nii.gz")
-    words = ["mri", "denoise", "a.nii.gz", "-m", "wavelet", "--resume", "--force", "--json"]
+    words = ["mri", "denoise", "a.nii.gz", "-m", "wavelet", "--resume", "--json"]
     assert shell(*words, "--sigma", 30).returncode == 0
     out = shell.folder / "a_denoised.nii.gz"
     first, stamp = out.read_bytes(), out.stat().st_mtime_ns
@@ -70,6 +70,8 @@ def test_resume_skips_only_what_is_intact_and_same(shell: Any, volume: Callable[
     assert shell(*words, "--sigma", 30).returncode == 0 and out.read_bytes() == first
     out.write_bytes(first[:-4])
     assert "kept" not in shell(*words, "--sigma", 30).stderr and out.read_bytes() == first
+    (shell.folder / "a_denoised.nii.gz.pellucid.json").unlink()
+    assert shell(*words, "--sigma", 30).returncode == 6, "a file that is not ours is not replaced"
 
 
 def test_a_tree_is_kept_below_the_output_folder(shell: Any, volume: Callable[..., Path]) -> None:

@@ -260,6 +260,16 @@ def test_a_given_level_takes_the_place_of_the_estimate(head: Phantom, done: Resu
     assert np.array_equal(run(head.noisy, Noise("rician", 0.0, "given")).values, head.noisy)
 
 
+def test_a_level_map_may_be_empty_outside_the_mask(noisy: np.ndarray) -> None:
+    values = noisy.copy()
+    values[:6] = 0
+    level = np.full(SMALL, 0.05)
+    full = run(values, Noise("rician", level, "given"))
+    level[:6] = np.nan
+    level[:3] = 0
+    assert np.array_equal(run(values, Noise("rician", level, "given")).values, full.values)
+
+
 def test_a_level_that_differs_between_volumes_is_levelled() -> None:
     rng = np.random.default_rng(4)
     sigma = np.linspace(1, 4, 30)
