@@ -52,9 +52,13 @@ def _shared() -> tuple[str, ...]:
 
 def methods_of(declared: Field) -> tuple[str, ...]:
     """Return the methods a field offers: its own list first, then every shared one that fits its axes."""
-    counts = {len(axes) for axes in declared.spatial}
-    others = [n for n in _shared() if n not in declared.methods and counts & set(_traits(n).spatial)]
+    others = [n for n in _shared() if n not in declared.methods and _fits(_traits(n), declared)]
     return (*declared.methods, *others)
+
+
+def _fits(traits: Traits, declared: Field) -> bool:
+    counts = {len(axes) for axes in declared.spatial}
+    return bool(counts & set(traits.spatial)) and (not traits.needs_series or declared.series in traits.joint)
 
 
 def _traits(name: str) -> Traits:
