@@ -43,11 +43,9 @@ calls = {
       func_kw=dict(sigma=s, wavelet="db2", channel_axis=axis)),
   "skimage tv": lambda: denoise_tv_chambolle(y, weight=.1, channel_axis=axis),
 }
-small = y[:40, :40]
 out = {}
 for name in job["names"]:
     start = time.process_time(); x = calls[name](); seconds = time.process_time() - start
-    np.save(job["folder"] + "/peer.npy" , x.astype(np.float32))
     np.save(job["folder"] + "/" + name.replace(" ", "_") + ".npy", x.astype(np.float32))
     out[name] = seconds
 print(json.dumps(out))
@@ -64,7 +62,7 @@ def load(path: Path) -> np.ndarray:
 
 def run(name: str, noisy: np.ndarray, noise: Noise) -> np.ndarray:
     """Run one of our methods on a whole picture, channel by channel where it does not mix them."""
-    method = registry.method(name)
+    method = registry.method(name, "image")
     plan = Plan(name, options=method.Options())
     rng = np.random.default_rng(0)
     if noisy.ndim == 2 or method.TRAITS.joint:

@@ -14,7 +14,7 @@ from benchmarks.peers import run_json, venv
 RUN = """
 import time
 import numpy as np
-sounds = np.load(job["source"])
+sounds = np.load(job["clips"])
 clips = [sounds[k] for k in sorted(sounds.files)]
 denoise(clips[0][:16000])
 start = time.process_time()
@@ -112,7 +112,7 @@ class Peer:
             source, target = Path(folder) / "source.npz", Path(folder) / "target.npz"
             np.savez(source, **{f"{i:04d}": x.astype(np.float32) for i, x in enumerate(clips)})
             code = self.source + RUN
-            seconds = run_json(python, code, source=str(source), target=str(target), options=self.options)
+            seconds = run_json(python, code, clips=str(source), target=str(target), options=self.options)
             with np.load(target) as found:
                 return float(seconds), [found[k] for k in sorted(found.files)]
 

@@ -52,7 +52,7 @@ def make_plan(
     """
     traits: Traits = method.TRAITS
     _check_axes(description, traits)
-    halo = tiling.halo_of(traits, options, description.spatial)
+    halo = tiling.halo_of(traits, options, description)
     tiles = tiling.grid(description, traits, options)
     wanted = threads or resources.threads()
     one = _tile_bytes(description, traits, tiles, halo)

@@ -17,10 +17,10 @@ TILE_BYTES = 512 * 1024**2  # working memory of one tile, if the file can be cut
 LARGEST_BLOCK = 512  # lines; files stored in larger blocks are not cut along them
 
 
-def halo_of(traits: Traits, options: Any, spatial: int) -> tuple[int, ...]:
+def halo_of(traits: Traits, options: Any, description: Description) -> tuple[int, ...]:
     """Return the halo per spatial axis."""
-    halo = traits.halo(options) if callable(traits.halo) else traits.halo
-    return tuple(halo[:spatial]) if isinstance(halo, tuple) else (halo,) * spatial
+    halo = traits.halo(options, description) if callable(traits.halo) else traits.halo
+    return tuple(halo[: description.spatial]) if isinstance(halo, tuple) else (halo,) * description.spatial
 
 
 def grid(description: Description, traits: Traits, options: Any) -> tuple[Region, ...]:
@@ -33,7 +33,7 @@ def grid(description: Description, traits: Traits, options: Any) -> tuple[Region
     if traits.exact == "blockwise" or traits.exact == "global":
         return (tuple(slice(0, n) for n in shape),)
     axis = description.slab
-    halo = halo_of(traits, options, len(shape))[axis]
+    halo = halo_of(traits, options, description)[axis]
     series = description.shape[-1] if description.series else 1
     per_line = max(1, math.prod(shape) // max(shape[axis], 1) * series * sample_bytes(description, traits))
     most = max(int(TILE_BYTES // per_line) - 2 * halo, halo, 1)

@@ -198,7 +198,7 @@ class Traits:
         ``local``: equal to the whole-image result given its halo. ``stream``: fed along the first
         axis in blocks of any length with a carry; ``run`` may return fewer or more samples than
         it got and ``finish`` returns the rest; the sum equals the input's length.
-    halo : int or callable(options) -> int or tuple
+    halo : int or callable(options, description) -> int or tuple
         Samples needed around a tile on each spatial axis.
     stride : int
         Period of the method's absolute grid; tile origins are multiples of it.
@@ -232,7 +232,7 @@ class Traits:
     needs_series: bool = False
     needs_sigma: bool = False
     exact: Literal["pointwise", "local", "blockwise", "global", "stream"] = "local"
-    halo: int | Callable[[Any], int | tuple[int, ...]] = 0
+    halo: int | Callable[[Any, Description], int | tuple[int, ...]] = 0
     stride: int = 1
     thickness: int = 64
     passes: int = 1

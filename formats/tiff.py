@@ -128,6 +128,7 @@ def opened(path: Path, mode: Any = "r") -> Iterator[Any]:
 
     logging.getLogger("tifffile").addHandler(QUIET)  # its complaints become one error of ours
     try:
+        _walk(path)
         with tifffile.TiffFile(path, mode=mode, is_ome=False, _multifile=False) as tif:
             yield tif
     except FormatError:
@@ -135,6 +136,31 @@ def opened(path: Path, mode: Any = "r") -> Iterator[Any]:
     except DAMAGED as error:
         what = f"is damaged or not supported ({error})"
         raise FormatError(path, "directory or pixels", what, "copy it again, or convert it with tiffcp") from error
+
+
+def _walk(path: Path) -> None:
+    """Refuse directories that claim more strips or tiles than a list of them could hold in the file."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        head, seen = file.read(16), set[int]()
+        order, big = ("<" if head[:2] == b"II" else ">"), head[2:4] in (b"+\0", b"\0+")
+        at = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)[0]
+        while at and at < size and at not in seen and len(seen) < MOST_PAGES:
+            seen.add(at)
+            file.seek(at)
+            tags = _tags(file.read(8 + 20 * 512), order, big)
+            height, width = tags.get(257, 0), tags.get(256, 0)
+            rows, columns = tags.get(323) or tags.get(278) or height or 1, tags.get(322) or width or 1
+            pieces = -(-height // rows) * -(-width // columns) * (tags.get(277, 1) if tags.get(284) == 2 else 1)
+            if pieces > 1000 and 6 * pieces > size:  # four bytes of place and two of length each
+                raise FormatError(
+                    path, f"byte {at}", f"claims {pieces} strips or tiles", "copy it again from its source"
+                )
+            file.seek(at)
+            number = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))[0]
+            file.seek(at + (8 + 20 * number if big else 2 + 12 * number))
+            at = int.from_bytes(file.read(8 if big else 4), "little" if order == "<" else "big")
 
 
 def _layout(path: Path, tif: Any, page: Any) -> Layout:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pellucid.core.lazy import np, torch
 from pellucid.core.transforms import fill
-from pellucid.core.types import Noise, Plan, Result, Tile, Traits, option
+from pellucid.core.types import Description, Noise, Plan, Result, Tile, Traits, option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +44,7 @@ class Options:
     threshold: float = option(2.7, "hard threshold in units of sigma; more removes more")
 
 
-def halo(options: Options) -> int:
+def halo(options: Options, description: Description | None = None) -> int:
     """Return the farthest sample that moves a result: in each stage patch, search, search, patch."""
     return 2 * (2 * options.search + 2 * SIDE)
 

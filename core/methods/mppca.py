@@ -19,7 +19,7 @@ from pellucid.core.errors import UsageError
 from pellucid.core.estimate import marchenko_pastur
 from pellucid.core.lazy import np
 from pellucid.core.noise import rician
-from pellucid.core.types import Noise, Plan, Result, Tile, Traits, option
+from pellucid.core.types import Description, Noise, Plan, Result, Tile, Traits, option
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array
@@ -68,9 +68,11 @@ class Options:
     parity: bool = option(False, "Repeat MRtrix3 dwidenoise: one patch a voxel, hard truncation, no mean, its scale.")
 
 
-def halo(options: Options) -> int:
+def halo(options: Options, description: Description | None = None) -> int | tuple[int, ...]:
     """Return how far a patch that covers a voxel can reach; automatic patches have at most 9 voxels a side."""
-    return max(_sizes(options.patch) or (LARGEST_CUBE,)) - 1
+    if description is None or options.parity:
+        return max(_sizes(options.patch) or (LARGEST_CUBE,)) - 1
+    return tuple(e - 1 for e in patch_size(options.patch, description.shape[:-1], description.shape[-1]))
 
 
 TRAITS = Traits(

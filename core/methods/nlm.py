@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pellucid.core.lazy import fft, ndimage, np
 from pellucid.core.noise import rician
 from pellucid.core.transforms import EDGE, fill, odct
-from pellucid.core.types import Noise, Plan, Result, Tile, Traits, option
+from pellucid.core.types import Description, Noise, Plan, Result, Tile, Traits, option
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array
@@ -44,10 +44,10 @@ def _search(options: Options, dims: int) -> int:
     return options.search or SEARCH[dims][options.profile]
 
 
-def _halo(options: Options) -> int:
-    """Return the reach of a result in samples, on either number of axes."""
+def _halo(options: Options, description: Description | None = None) -> int:
+    """Return the reach of a result in samples: for a file's own number of axes, else for either."""
     reach = []
-    for dims, edge in EDGE.items():
+    for dims, edge in EDGE.items() if description is None else [(description.spatial, EDGE[description.spatial])]:
         blocks = 3 * (edge - 1) + 1  # filling in, two transforms, the local mean
         patch = (options.patch or PATCH[dims]) + edge - 1
         reach.append(_search(options, dims) + (patch if options.guide == "patch" else blocks))

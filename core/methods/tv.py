@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pellucid.core.lazy import np
-from pellucid.core.types import Noise, Plan, Result, Tile, Traits, option
+from pellucid.core.types import Description, Noise, Plan, Result, Tile, Traits, option
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array
@@ -26,7 +26,7 @@ class Options:
     iterations: int = option(30, "steps of the solver; more is slower and closer to the minimum")
 
 
-def halo(options: Options) -> int:
+def halo(options: Options, description: Description | None = None) -> int:
     """Return the samples needed around a tile: one per iteration."""
     return options.iterations
 

@@ -13,7 +13,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from pellucid.core.lazy import ndimage, np
-from pellucid.core.types import Noise, Plan, Result, Tile, Traits, option
+from pellucid.core.types import Description, Noise, Plan, Result, Tile, Traits, option
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array
@@ -33,7 +33,7 @@ class Options:
     )
 
 
-def halo(options: Options) -> int:
+def halo(options: Options, description: Description | None = None) -> int:
     """Return the reach of the coarsest coefficient, twice: masked samples are filled from as far."""
     return 2 * _reach(options)
 

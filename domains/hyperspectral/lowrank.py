@@ -51,7 +51,7 @@ class Options:
     along: str = option("line", "axis the sensor flew along: stripes run that way", choices=("line", "sample"))
 
 
-def _halo(options: Any) -> int:
+def _halo(options: Any, description: Any = None) -> int:
     options = options or Options()
     reach = {"joint": _knobs(options).halo, "wavelet": shrink.HALO, "none": 0}[_spatial(options)]
     return reach + (GUARD_WINDOW // 2 if options.guard and reach else 0) + (options.mixed != "off")

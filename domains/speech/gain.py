@@ -15,7 +15,7 @@ from pellucid.core.lazy import np
 if TYPE_CHECKING:
     from pellucid.core.types import Array
 
-ALPHA = 0.92  # weight of the previous frame in the decision-directed rule, per 16 ms
+ALPHA = 0.94  # weight of the previous frame in the decision-directed rule, per 16 ms
 XI_MIN = 10**-2.5  # -25 dB, Cohen and Berdugo 2001
 GAMMA_MAX = 1e3
 ABSENCE = 0.3  # prior probability q that a bin holds no speech

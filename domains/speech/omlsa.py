@@ -36,7 +36,7 @@ TRAITS = Traits(
 
 BATCH, BATCH_LIVE = 64, 4  # frames: 1 s, 64 ms
 START, START_LIVE = 2, 6  # batches the first noise estimate looks at: 2 s, .4 s
-AHEAD = 24  # frames of look-ahead the backward SNR rule uses: alpha^24 = 14 %
+AHEAD = 24  # frames of look-ahead the backward SNR rule uses: alpha^24 = 23 %
 DEFAULT_RATE = 16_000.0  # where a bare array says nothing of itself
 LONGEST_PROFILE = 60.0  # s held in memory for --noise-from
 
@@ -264,6 +264,7 @@ def _track(stream: Stream) -> Stream:
                 state = trackers.restart(setup.options.tracker, state, first, ~started)
                 started = started | (first > trackers.TINY).any(axis=-1)
             lam, state = trackers.follow(setup.options.tracker, batch.power, batch.live, state)
+            lam *= np.float32(trackers.OVERESTIMATE)
             lam[:, ~started] = trackers.TINY
             batch = replace(batch, lam=np.maximum(lam, np.float32(trackers.TINY)))
         waiting.append(batch)

@@ -175,5 +175,7 @@ def _noise(count: int, case: str, rng: np.random.Generator) -> Array:
     if case == "street":
         swell = 4 * np.sin(2 * np.pi * t / rng.uniform(5, 8) + rng.uniform(0, 2 * np.pi))  # dB
         return np.asarray(noise * 10 ** (swell / 20))
-    hum = sum(a * np.sin(2 * np.pi * f * t + rng.uniform(0, 2 * np.pi)) for f, a in ((120, 0.5), (240, 0.3), (960, 0.1)))
+    hum = sum(
+        a * np.sin(2 * np.pi * f * t + rng.uniform(0, 2 * np.pi)) for f, a in ((120, 0.5), (240, 0.3), (960, 0.1))
+    )
     return np.asarray(noise + hum)

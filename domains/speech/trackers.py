@@ -26,8 +26,9 @@ IMCRA_WINDOW = 48  # frames the minimum is taken over: .77 s
 IMCRA_BMIN, IMCRA_BIAS = 1.66, 1.47  # bias of the minimum and of the average: Cohen 2003, table I
 GAMMA0, GAMMA1, ZETA0 = 4.6, 3.0, 1.67  # the same table
 HYBRID_BOUND = 2.0
-START_QUANTILE, START_SCALE = 0.15, 2.0  # of |Y|^2 over the first seconds; 2 brings the quantile near the mean
-START_FIRST, START_BOUND = 5, 4.0  # mean of so many first frames, at most so many times the scaled quantile
+OVERESTIMATE = 1.2  # of what a tracker says, for the gain: less residual noise, chosen on tune recordings
+START_QUANTILE = 0.15  # of |Y|^2 over the first seconds: 0.16 of the mean of steady noise
+START_FIRST, START_BOUND = 5, 8.0  # mean of so many first frames, at most so many times the quantile
 START_LIVE = 8  # frames a start needs at least
 
 
@@ -41,7 +42,7 @@ def start(power: Array, live: Array) -> Array:
     for g in range(power.shape[1]):
         kept = power[live[:, g], g]
         if len(kept) >= START_LIVE:
-            low = START_BOUND * START_SCALE * np.quantile(kept, START_QUANTILE, axis=0)
+            low = START_BOUND * np.quantile(kept, START_QUANTILE, axis=0)
             first[g] = np.maximum(np.minimum(kept[:START_FIRST].mean(axis=0), low), TINY)
     return first
 

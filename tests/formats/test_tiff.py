@@ -275,6 +275,14 @@ def test_a_huge_claim_is_refused_before_anything_is_allocated(tmp_path):
             tiff.open(path)
 
 
+def test_more_strips_than_the_file_could_list_are_refused(tmp_path):
+    path = make(tmp_path / "a.tif", np.zeros((4, 4), np.uint8), rowsperstrip=1, compression="zlib")
+    with tifffile.TiffFile(path, mode="r+") as tif:
+        tif.pages[0].tags[257].overwrite(4_000_000_000, dtype=4)
+    with pytest.raises(FormatError, match="strips"):
+        tiff.open(path)
+
+
 @given(st.binary(min_size=1, max_size=30), st.integers(0, 260))
 @settings(max_examples=150, deadline=None)
 def test_damaged_directories_raise_nothing_but_format_errors(tmp_path_factory, noise, at):

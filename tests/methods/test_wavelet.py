@@ -38,10 +38,10 @@ def test_white_noise_on_nothing_is_removed():
 
 def test_it_beats_zero_identity_and_blur():
     clean = scene((128, 128)).astype(np.float32)
-    y = noisy(clean)
-    gate = psnr(clean, y) + 7
-    assert psnr(clean, run(y)) > gate
-    for bad in (np.zeros_like(y), y, gaussian_filter(y, 1.0), gaussian_filter(y, 2.0)):
+    y = noisy(clean, 0.05)
+    gate = psnr(clean, y) + 8
+    assert psnr(clean, run(y, 0.05)) > gate
+    for bad in (np.zeros_like(y), y, *(gaussian_filter(y, s) for s in (0.4, 0.6, 0.8, 1.0, 2.0))):
         assert psnr(clean, bad) < gate
 
 
