@@ -37,7 +37,7 @@ def simulate(declared: Field, case: str, size: str, seed: int) -> Phantom:
 def _extent(declared: Field, size: str) -> tuple[int, ...] | None:
     if size in declared.sizes:
         return declared.sizes[size]
-    if size in ("", "full"):
+    if size in ("", "small", "full"):
         return None
     try:
         extent = tuple(int(n) for n in size.lower().split("x"))

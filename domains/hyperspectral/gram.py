@@ -19,6 +19,7 @@ CHUNK = 4096  # pixels looked at a time: 6.5 MB of float64 at 200 bands stay in 
 SAMPLE = 65_536  # pixels kept for the robust part: 52 MB at 200 bands, 300 per band
 SPREAD = 2654435761  # Knuth's multiplicative hash: scatters kept pixels without a pattern
 OUTLIER = 4.0  # standard deviations from the 3 x 3 median that make a sample suspect
+GRAIN = 1e-6  # of a value: smaller differences are float32 rounding
 MAD_TO_SIGMA = 1.4826  # Gaussian consistency, 1 / Phi^-1(3/4)
 
 
@@ -180,6 +181,7 @@ def _suspect(lines: Array, part: slice, inner: Array | None) -> tuple[Array, Arr
     size = np.abs(away)
     few = size.reshape(-1, size.shape[-1])[:: max(1, size.shape[0] * size.shape[1] // 512)]
     suspect = size > OUTLIER * MAD_TO_SIGMA * np.median(few, axis=0)
+    suspect &= size > GRAIN * np.abs(block)
     if inner is not None:
         suspect &= inner[..., None]
     return suspect, away * suspect

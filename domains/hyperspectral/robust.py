@@ -28,7 +28,6 @@ LOOKS = 2  # at the residuals, each followed by filling
 CERTAIN = 8.0  # whitened residual that needs no second witness in space
 IMPULSE = 4.5  # whitened residual that makes a sample an impulse
 OFFSET = 4.5  # robust standard deviations of a column's mean that make an offset
-GRAIN = 1e-6  # of a band's values: smaller offsets are float32 rounding
 SCENE = 0.2  # share of bands in which a column's "offset" is scene
 STRIPED = 0.03  # share of a band's columns with offsets that fires the test: Gaussian tails give 1e-5
 SPECKLED = 0.01  # share of a band's samples confirmed as impulses that fires the test
@@ -64,13 +63,13 @@ def repair(
     dead = stats.dead()
     offset, space, mean = _first(stats, dead, sigma, rank)
     striped = bool((offset != 0).mean(0).max() > STRIPED)
-    spiky = bool(np.sort(_suspicion(stats, dead))[-SPECKLED_BANDS:].min() > SPECKLED)
+    spiky = bool(_third(_suspicion(stats, dead)) > SPECKLED)
     if not (forced or dead.any() or striped or spiky):
         return None, None, None
     share = np.zeros(len(mean))
     if forced or dead.any() or spiky:
         offset, space, mean, share = _fit(stats, (offset, space), dead, sigma, rank, spiky or forced)
-    confirmed = bool(np.sort(share)[-SPECKLED_BANDS:].min() > SPECKLED)
+    confirmed = bool(_third(share) > SPECKLED)
     if not (forced or dead.any() or striped or confirmed):
         return None, None, None
     return Repair(stats.across, offset, dead, confirmed or forced, space), space, mean
@@ -123,6 +122,11 @@ def _first(stats: Statistics, dead: Array, sigma: Array | None, rank: int) -> tu
         if margin != EDGE_MARGIN:
             offset = _offsets(stats, stats.column_means(), space, dead)
     return offset, space, mean
+
+
+def _third(share: Array) -> float:
+    """Return the share that ``SPECKLED_BANDS`` bands reach."""
+    return float(np.sort(share)[-SPECKLED_BANDS:].min())
 
 
 def _suspicion(stats: Statistics, dead: Array) -> Array:
@@ -251,7 +255,7 @@ def _offsets(stats: Statistics, means: Array, space: Subspace, dead: Array) -> A
     white = (means - mean) * weight
     basis, k = space.basis, space.rank
     use, found = live, np.zeros_like(live)
-    grain = GRAIN * np.abs(means).max(0)
+    grain = gram.GRAIN * np.abs(means).max(0)
     floor = 1 / np.sqrt(np.maximum(stats.column_count, 1))[:, None]
     for _ in range(ROUNDS):
         normal = (use.astype(np.float64) @ (basis[:, :, None] * basis[:, None, :]).reshape(-1, k * k)).reshape(-1, k, k)

@@ -88,6 +88,7 @@ FIELD = Field(
     extras=facts,
     simulate=simulate,
     cases=CASES,
+    sizes={"small": (40, 40, 20)},
     measure=metrics.measure,
     judge=metrics.judge,
     picture=metrics.picture,

@@ -107,7 +107,7 @@ def _count(size: Any) -> int:
     if size is None or size in SECONDS:
         return round(SECONDS[size or ""] * RATE)
     try:
-        count = int(size)
+        count = int(size[0] if isinstance(size, tuple) else size)
     except (TypeError, ValueError):
         raise UsageError(f"size {size!r} is no number of samples", hint="small, or for example 96000") from None
     if count < RATE:

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hyperspectral scenes: many narrow bands of radiance or reflectance, in sensor or map geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pellucid.domains.declare import Choice, Field, Phantom, Subject, always
+from pellucid.domains.hyperspectral import checks, metrics
+
+CASES = ("sensor", "1", "2", "3", "4", "5", "6")
+FEWEST = 10  # bands: fewer leave no room beside the signal for the noise to be seen
+
+
+def many_bands(subject: Subject) -> bool:
+    """Hold for ten usable bands or more."""
+    d = subject.description
+    return d.series == "band" and d.shape[-1] - len(d.bad) >= FEWEST
+
+
+def facts(subject: Subject) -> Mapping[str, Any]:
+    """Return what methods may use: original numbers of the usable bands and their wavelengths, nm."""
+    d = subject.description
+    bad = set(d.bad)
+    bands = [i for i in range(d.shape[-1]) if i not in bad] if d.series else []
+    wavelengths = d.acquisition.get("wavelengths_nm")
+    known: dict[str, Any] = {"bands": bands, "kind": d.kind}
+    if wavelengths is not None and len(wavelengths) == d.shape[-1]:
+        known["wavelengths_nm"] = [float(wavelengths[i]) for i in bands]
+    return known
+
+
+def simulate(seed: int = 0, case: str = CASES[0], size: Any = None) -> Phantom:
+    """Simulate a case; see ``phantom``."""
+    from pellucid.domains.hyperspectral import phantom
+
+    return phantom.simulate(seed, "" if case in ("", "sensor") else case, size or ())
+
+
+FIELD = Field(
+    name="hyperspectral",
+    line="Denoise hyperspectral scenes; wavelengths, geometry and nodata are kept.",
+    spatial=(("line", "sample"),),
+    series="band",
+    formats=("geotiff", "envi", "mat", "npy"),
+    kind="reflectance",
+    choose=(
+        Choice("lowrank", many_bands, f"a cube of {FEWEST} usable bands or more"),
+        Choice("nlm", always, f"fewer than {FEWEST} bands: each is denoised on its own"),
+    ),
+    methods=("lowrank", "nlm", "wavelet", "tv", "identity"),
+    refuse=(checks.complex_samples, checks.library, checks.labels, checks.colours, checks.single_band),
+    warn=(checks.resampled, checks.disordered, checks.bad_bands, checks.few_pixels),
+    estimate=metrics.estimate,
+    estimators=metrics.ESTIMATORS,
+    extras=facts,
+    simulate=simulate,
+    cases=CASES,
+    sizes={"small": (64, 64, 80), "full": (96, 96, 120)},
+    measure=metrics.measure,
+    judge=metrics.judge,
+    picture=metrics.picture,
+    gain=("sam", "each pixel's spectrum was {before:.1f} degrees from the truth, now {after:.1f}"),
+)
