@@ -98,7 +98,8 @@ def scores(clips: list[Clip], results: list[np.ndarray]) -> dict[str, np.ndarray
 
 def row(name: str, group: str, clips: list[Clip], seconds: float, found: dict[str, np.ndarray]) -> dict[str, Any]:
     """Summarise a method on a group of clips."""
-    lost = {c.name: round(float(d), 2) for c, d in zip(clips, found["change"], strict=True) if d < -1}
+    known = [c.noisy is not c.clean for c in clips]  # a clean input can only lose
+    lost = {c.name: round(float(d), 2) for c, d, k in zip(clips, found["change"], known, strict=True) if k and d < -1}
     audio = sum(len(c.noisy) for c in clips) / RATE
     return {
         "set": group,
@@ -165,7 +166,7 @@ def main() -> None:
         "impulsive": list(IMPULSIVE),
         "quick": quick,
     }
-    save("speech", rows, **facts)
+    save("speech_networks" if networks else "speech", rows, **facts)
     print(facts)
 
 

@@ -38,9 +38,9 @@ from speexdsp_ns import NoiseSuppression
 def denoise(x):
     state = NoiseSuppression.create(160, 16000)
     pcm = np.clip(np.rint(x * 32768), -32768, 32767).astype(np.int16)
-    pcm = np.pad(pcm, (0, -len(pcm) % 160))
+    pcm = np.pad(pcm, (0, 160 + -len(pcm) % 160))  # it answers one frame late
     out = b"".join(state.process(pcm[i : i + 160].tobytes()) for i in range(0, len(pcm), 160))
-    return np.frombuffer(out, np.int16)[: len(x)] / 32768
+    return np.frombuffer(out, np.int16)[160 : 160 + len(x)] / 32768
 """
 
 NOISEREDUCE = """

@@ -34,13 +34,21 @@ def stored(values: Array, description: Description, region: Region) -> tuple[Arr
         values = (values.astype(np.result_type(values.dtype, np.float64)) - inter) / slope
     if dtype.kind not in "iu":
         return values.astype(dtype, copy=False), 0
-    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    low, high = _limits(dtype, description)
     rounded = np.rint(values.astype(np.float64))
     # float64 cannot hold the largest 64-bit integers: compare before the cast, cast inside the range
     below, above = rounded < low, rounded > high
     inside = np.where(below | above | ~np.isfinite(rounded), 0, rounded).astype(dtype)
     inside[below], inside[above] = low, high
     return inside, int(below.sum() + above.sum())
+
+
+def _limits(dtype: Any, description: Description) -> tuple[int, int]:
+    """Return the least and largest stored value; fewer bits than the type holds (24-bit sound) count."""
+    bits = int(description.acquisition.get("bits") or 0)
+    if dtype.kind == "i" and 1 < bits < 8 * dtype.itemsize and description.axes[0] == "time":
+        return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
 
 
 def valid(stored: Array, description: Description) -> Array | None:

@@ -49,12 +49,14 @@ def _extent(declared: Field, size: str) -> tuple[int, ...] | None:
     return extent
 
 
-def write_phantom(phantom: Phantom, path: Path, *, force: bool) -> tuple[Path, Path]:
+def write_phantom(
+    phantom: Phantom, path: Path, formats: tuple[str, ...], *, force: bool
+) -> tuple[Path, Path]:
     """Write a phantom and, beside it, its truth (``<stem>_truth<suffix>``); return both paths."""
     stem, suffix = names.split(path.name)
     truth = path.with_name(f"{stem}_truth{suffix}")
     for target, values in ((truth, phantom.truth), (path, phantom.noisy)):
-        module = find.by_suffix(target)
+        module = find.by_suffix(target, formats)
         d = phantom.description
         description = replace(d, format=module.FORMAT.name, dtype=str(values.dtype), shape=values.shape)
         with commit.staged(target, force=force) as stage:

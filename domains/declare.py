@@ -27,12 +27,15 @@ class Subject:
     reader, description
         The primary file; axes in the field's order.
     options : mapping
-        The field's own flags as given.
+        What the format was told, with the field's own flags as given.
+    formats : tuple of str
+        The field's formats: which writer a new suffix means.
     """
 
     reader: Reader
     description: Description
     options: Mapping[str, Any] = field(default_factory=dict)
+    formats: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:

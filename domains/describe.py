@@ -27,7 +27,7 @@ def open_subject(path: Path, field: Field, request: Request) -> Subject:
         It cannot be read, or its axes do not fit the field.
     """
     reader = find.open_file(path, field.formats, **request.hints)
-    return subject_of(reader, field, request.field_options)
+    return subject_of(reader, field, {**request.field_options, **request.hints})
 
 
 def subject_of(reader: Reader, field: Field, options: Any = None) -> Subject:
@@ -35,7 +35,7 @@ def subject_of(reader: Reader, field: Field, options: Any = None) -> Subject:
     description = named(reader.description, field, reader.path)
     if description.axes != reader.description.axes:
         reader = Renamed(reader, description)
-    return Subject(reader, description, dict(options or {}))
+    return Subject(reader, description, dict(options or {}), field.formats)
 
 
 def named(description: Description, field: Field, path: object) -> Description:

@@ -62,7 +62,9 @@ def denoise(path: Path, declared: Field, request: Request, report: Report, *, re
 
 
 def _described(subject: Subject, declared: Field, request: Request) -> Subject:
-    describe.refuse(subject, declared, request.force_kind if request.method != "identity" else declared.kind)
+    if request.method == "identity":  # nothing changes, so nothing can be harmed
+        return subject
+    describe.refuse(subject, declared, request.force_kind)
     if request.force_kind:
         return replace(subject, description=replace(subject.description, kind=request.force_kind))
     return subject

@@ -48,7 +48,7 @@ def writer(path: Path, subject: Subject, output: Description) -> Any:
     name = path.name.lower()
     if "splice" in own.FORMAT.writes and any(name.endswith(s) for s in own.FORMAT.suffixes):
         return own.splice(path, source, replace(output, axes=source.description.axes))
-    other = find.by_suffix(path)
+    other = find.by_suffix(path, subject.formats)
     return other.compose(path, replace(output, format=other.FORMAT.name))
 
 

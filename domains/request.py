@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 
+HINT_OF_FLAG = {"raw": "encoding", "raw_channels": "channels"}  # --channels belongs to methods
+
+
 @dataclass(frozen=True)
 class Request:
     """Options of ``denoise`` and its relatives; names are those of the command line.
@@ -48,4 +51,5 @@ class Request:
     def hints(self) -> dict[str, Any]:
         """What formats may need to be told."""
         given = {"key": self.key, "axes": tuple(a.strip() for a in self.axes.split(",")) if self.axes else ()}
-        return {k: v for k, v in {**given, **self.field_options}.items() if v not in ("", None, ())}
+        told = {HINT_OF_FLAG.get(k, k): v for k, v in self.field_options.items()}
+        return {k: v for k, v in {**given, **told}.items() if v not in ("", None, (), 0)}

@@ -54,8 +54,8 @@ def module_of(name: str) -> Any:
     return formats()[name]
 
 
-def by_suffix(path: Path) -> Any:
-    """Return the format that composes files of this name.
+def by_suffix(path: Path, preferred: tuple[str, ...] = ()) -> Any:
+    """Return the format that composes files of this name; where two share a suffix, the preferred one.
 
     Raises
     ------
@@ -64,14 +64,14 @@ def by_suffix(path: Path) -> Any:
     """
     name = path.name.lower()
     fits = [
-        (len(suffix), module)
+        (len(suffix), module.FORMAT.name in preferred, module)
         for module in formats().values()
         for suffix in module.FORMAT.suffixes
         if name.endswith(suffix) and "compose" in module.FORMAT.writes
     ]
     if not fits:
         raise UsageError("no format that is written has this suffix", path, "see 'pellucid list formats'")
-    return max(fits, key=lambda fit: fit[0])[1]
+    return max(fits, key=lambda fit: fit[:2])[2]
 
 
 def candidates(path: Path) -> list[tuple[float, str]]:

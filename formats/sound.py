@@ -223,7 +223,8 @@ def open(path: Path, **hints: Any) -> Decoded:
     frames, channels, rate, subtype, container = info
     if not 0 <= frames < 1 << 48 or not rate or not channels:
         raise FormatError(path, "header", f"{frames} frames, {channels} channels, {rate} Hz is impossible")
-    return Decoded(path, describe((frames, channels), rate, subtype, container), STORED.get(subtype, ("", 0, 0))[2])
+    held = "PCM_16" if subtype in ("PCM_S8", "PCM_U8") else subtype  # WAV holds 8 bits unsigned only: widen, exactly
+    return Decoded(path, describe((frames, channels), rate, held, container), STORED.get(held, ("", 0, 0))[2])
 
 
 def describe(shape: tuple[int, int], rate: int, subtype: str, container: str, format: str = "sound") -> Description:

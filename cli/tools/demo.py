@@ -39,7 +39,7 @@ def run(values: dict[str, Any]) -> int:
     declared, folder = registry.field(values["field"]), values["out"]
     source = folder / f"example{find.module_of(declared.formats[0]).FORMAT.suffixes[0]}"
     phantom = compare.simulate(declared, "", "small", 0)
-    source, truth = compare.write_phantom(phantom, source, force=True)
+    source, truth = compare.write_phantom(phantom, source, declared.formats, force=True)
     request = Request(out=folder, out_folder=True, preview=folder / "before_after_removed.png", force=True)
     with progress(source.name, False) as report:
         outcome = line.denoise(source, declared, request, report)

@@ -34,7 +34,8 @@ def run(values: dict[str, Any]) -> int:
     """Write the two files and name them."""
     from pellucid.domains import compare, registry
 
-    phantom = compare.simulate(registry.field(values["field"]), "", "small", values["seed"])
-    for path in compare.write_phantom(phantom, values["out"], force=values["force"]):
+    declared = registry.field(values["field"])
+    phantom = compare.simulate(declared, "", "small", values["seed"])
+    for path in compare.write_phantom(phantom, values["out"], declared.formats, force=values["force"]):
         print(path)
     return 0

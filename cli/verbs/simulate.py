@@ -40,7 +40,8 @@ def run(values: dict[str, Any], field_name: str) -> int:
     """Write the two files and name them."""
     from pellucid.domains import compare, registry
 
-    phantom = compare.simulate(registry.field(field_name), values["case"], values["size"], values["seed"])
-    for path in compare.write_phantom(phantom, values["out"], force=values["force"]):
+    declared = registry.field(field_name)
+    phantom = compare.simulate(declared, values["case"], values["size"], values["seed"])
+    for path in compare.write_phantom(phantom, values["out"], declared.formats, force=values["force"]):
         print(path)
     return 0

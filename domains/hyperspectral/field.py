@@ -43,7 +43,7 @@ FIELD = Field(
     line="Denoise hyperspectral scenes; wavelengths, geometry and nodata are kept.",
     spatial=(("line", "sample"),),
     series="band",
-    formats=("geotiff", "envi", "mat", "npy"),
+    formats=("geotiff", "envi", "mat", "npy", "npz"),
     kind="reflectance",
     choose=(
         Choice("lowrank", many_bands, f"a cube of {FEWEST} usable bands or more"),

@@ -92,6 +92,8 @@ def _stage(
     images: Tensor, pilot: Tensor | None, grid: tuple[Tensor, Tensor], knobs: Knobs, valid: Tensor | None
 ) -> Tensor:
     k, height, width = images.shape
+    if 0 in (len(grid[0]), len(grid[1])):
+        return images  # smaller than a patch
     match = _match(images if pilot is None else pilot, grid, knobs, valid)  # (reference, group) flat corners
     pixels = images.reshape(k, -1).T.contiguous()
     guide = None if pilot is None else pilot.reshape(k, -1).T.contiguous()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pellucid.core.estimate.regression import signal_subspace
 from pellucid.core.lazy import ndimage, np, special, torch
-from pellucid.core.types import NOTHING, Noise, Plan, Result, Tile, Traits, option
+from pellucid.core.types import Noise, Plan, Result, Tile, Traits, option
 from pellucid.domains.hyperspectral import gram, joint, protect, robust, shrink
 
 if TYPE_CHECKING:
@@ -131,10 +131,10 @@ def run(tile: Tile, noise: Noise | None, plan: Plan, rng: np.random.Generator) -
     if not (state.sigma > 0).any():
         return Result(tile.values.copy(), facts=facts)
     scaled = _scaled(tile, plan.noise if plan.noise is not None else noise)
-    clean, touched = scaled.values, 0
+    clean, lost = scaled.values, None
     if state.repair is not None:
-        clean, touched = robust.mend(scaled, state, state.repair)
-        facts["impulses"] = float(touched)
+        clean, lost = robust.mend(scaled, state, state.repair)
+        facts["replaced"] = float(lost[_inner(tile)].sum())
     images = _project(clean, state)
     if tile.mask is not None:
         images[~tile.mask] = 0
@@ -143,7 +143,7 @@ def run(tile: Tile, noise: Noise | None, plan: Plan, rng: np.random.Generator) -
         restored = _suspicious(images, filtered, tile.mask)
         filtered[restored] = images[restored]
         facts["restored"] = float(restored[_inner(tile)].sum())
-    out = _rebuild(filtered, clean, state, tile)
+    out = _rebuild(filtered, clean, lost, state, tile)
     return Result(_unscaled(out, tile, scaled, plan.noise if plan.noise is not None else noise), facts=facts)
 
 
@@ -213,11 +213,11 @@ def _suspicious(images: Array, filtered: Array, mask: Array | None) -> Array:
     k = images.shape[-1]
     removed = np.square(images - filtered, dtype=np.float64).sum(-1)
     usual = ndimage.uniform_filter(removed, GUARD_WINDOW) / k
-    found = removed / np.maximum(usual, 1.0) > special.chdtri(k, GUARD_LEVEL)
+    found = removed > usual * special.chdtri(k, GUARD_LEVEL)
     return found if mask is None else found & mask
 
 
-def _rebuild(filtered: Array, clean: Array, state: State, tile: Tile) -> Array:
+def _rebuild(filtered: Array, clean: Array, lost: Array | None, state: State, tile: Tile) -> Array:
     """Return mean + sigma E z, with protected signatures added back; bands without variance as they came."""
     matrix = state.basis.T * state.sigma
     weight = state.weight
@@ -227,7 +227,8 @@ def _rebuild(filtered: Array, clean: Array, state: State, tile: Tile) -> Array:
     for i in range(inner[0].start, inner[0].stop):
         estimate = filtered[i].astype(np.float64) @ matrix + state.mean
         if state.kept is not None:
-            estimate += state.sigma * protect.restore((clean[i] - estimate) * weight, state.kept)
+            seen = None if lost is None else ~lost[i]
+            estimate += state.sigma * protect.restore((clean[i] - estimate) * weight, state.kept, seen)
         out[i][:, live] = estimate[:, live]
     return out
 

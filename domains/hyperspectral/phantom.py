@@ -30,7 +30,12 @@ AFFECTED = 1 / 3  # of the bands, drawn anew for each kind of damage
 SCALE = 1e-4  # reflectance of one stored unit
 # centre nm, depth, width nm of absorptions; then base reflectance and slope per micrometre
 MATERIALS = (
-    ("vegetation", ((490, 0.55, 60), (670, 0.75, 45), (980, 0.12, 30), (1200, 0.2, 45), (1450, 0.55, 70), (1940, 0.7, 80)), 0.48, -0.08),
+    (
+        "vegetation",
+        ((490, 0.55, 60), (670, 0.75, 45), (980, 0.12, 30), (1200, 0.2, 45), (1450, 0.55, 70), (1940, 0.7, 80)),
+        0.48,
+        -0.08,
+    ),
     ("soil", ((480, 0.35, 120), (870, 0.08, 90), (1410, 0.1, 35), (1910, 0.16, 45), (2205, 0.12, 25)), 0.26, 0.07),
     ("water", ((760, 0.5, 120), (1000, 0.85, 250), (1500, 0.97, 400), (2200, 0.98, 500)), 0.07, -0.02),
     ("asphalt", ((2310, 0.06, 40),), 0.11, 0.02),
@@ -164,7 +169,11 @@ def _cover(weights: Array, material: int, share: Array) -> Array:
 def _measure(truth: Array, wavelengths: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     """Return the scene through a sensor: photons fall and read noise weighs more where the sun is weak."""
     sun = np.interp(wavelengths, [420, 500, 900, 1400, 1900, 2450], [0.7, 1.0, 0.5, 0.18, 0.07, 0.03])
-    water = 1 - 0.8 * np.exp(-0.5 * ((wavelengths - 1390) / 40) ** 2) - 0.8 * np.exp(-0.5 * ((wavelengths - 1890) / 45) ** 2)
+    water = (
+        1
+        - 0.8 * np.exp(-0.5 * ((wavelengths - 1390) / 40) ** 2)
+        - 0.8 * np.exp(-0.5 * ((wavelengths - 1890) / 45) ** 2)
+    )
     light = 12_000 * sun * water  # electrons per unit reflectance
     read = 60.0  # electrons
     variance = (np.clip(truth, 0, None) * light + read**2) / light**2

@@ -21,10 +21,20 @@ if TYPE_CHECKING:
 ENVI_TYPES = {"1": "u1", "2": "i2", "3": "i4", "4": "f4", "5": "f8", "12": "u2", "13": "u4"}
 
 
-def restore(removed: Array, kept: Array) -> Array:
-    """Return the part of whitened residuals (pixel, band) that lies along the signatures (band, m)."""
-    inner = np.linalg.pinv(kept.T @ kept)
-    return (removed @ kept) @ inner @ kept.T
+def restore(removed: Array, kept: Array, seen: Array | None = None) -> Array:
+    """Return the part of whitened residuals (pixel, band) that lies along the signatures (band, m).
+
+    ``seen`` (pixel, band) marks samples that were measured; the fit leaves the others out.
+    """
+    if seen is None:
+        coefficients = removed @ kept @ np.linalg.pinv(kept.T @ kept)
+    else:
+        m = kept.shape[1]
+        products = (kept[:, :, None] * kept[:, None, :]).reshape(-1, m * m)
+        normal = (seen.astype(np.float64) @ products).reshape(-1, m, m)
+        right = (removed * seen) @ kept
+        coefficients = (np.linalg.pinv(normal) @ right[..., None])[..., 0]
+    return np.asarray(coefficients @ kept.T)
 
 
 def signatures(path: str, extras: Mapping[str, Any], sigma: Array) -> Array:

@@ -62,21 +62,25 @@ def repair(
     """
     dead = stats.dead()
     offset, space, mean = _first(stats, dead, sigma, rank)
+    if np.median(space.sigma) <= gram.GRAIN * np.median(np.abs(mean)) and not forced:
+        return None, None, None  # nothing but rounding is left to correct
     striped = bool((offset != 0).mean(0).max() > STRIPED)
     spiky = bool(_third(_suspicion(stats, dead)) > SPECKLED)
     if not (forced or dead.any() or striped or spiky):
         return None, None, None
-    share = np.zeros(len(mean))
+    confirmed = False
     if forced or dead.any() or spiky:
-        offset, space, mean, share = _fit(stats, (offset, space), dead, sigma, rank, spiky or forced)
-    confirmed = bool(_third(share) > SPECKLED)
-    if not (forced or dead.any() or striped or confirmed):
-        return None, None, None
+        *fitted, share = _fit(stats, (offset, space), dead, sigma, rank, spiky or forced)
+        confirmed = _third(share) > SPECKLED
+        if not (forced or dead.any() or striped or confirmed):
+            return None, None, None
+        if forced or dead.any() or confirmed:  # stripes alone are better known from the sums of all pixels
+            offset, space, mean = fitted
     return Repair(stats.across, offset, dead, confirmed or forced, space), space, mean
 
 
-def mend(tile: Tile, state: Any, found: Repair) -> tuple[Array, int]:
-    """Return the tile's values with offsets removed, dead and impulsive samples predicted, and their number.
+def mend(tile: Tile, state: Any, found: Repair) -> tuple[Array, Array]:
+    """Return the tile's values with offsets removed, dead and impulsive samples predicted, and which those are.
 
     The prediction of a masked sample is its place in the subspace given the pixel's other bands.
     """
@@ -86,8 +90,7 @@ def mend(tile: Tile, state: Any, found: Repair) -> tuple[Array, int]:
     turned = found.across == 0
     values = tile.values - (offset[:, None] if turned else offset[None])
     lost = dead[:, None] if turned else dead[None]
-    out, count = values.copy(), 0
-    inner = [slice(c.start - w.start, c.stop - w.start) for c, w in zip(tile.core, tile.window, strict=True)]
+    out, masks = values.copy(), np.zeros(values.shape, dtype=bool)
     for i in range(len(values)):
         row = values[i]
         mask = np.broadcast_to(lost[i if turned else 0], row.shape).copy()
@@ -100,9 +103,8 @@ def mend(tile: Tile, state: Any, found: Repair) -> tuple[Array, int]:
         held = np.broadcast_to(lost[i if turned else 0], row.shape)
         filled, mask = _fill(white, mask, found.space, held, suspect)
         out[i] = np.where(mask, filled * state.sigma + state.mean, row)
-        if inner[0].start <= i < inner[0].stop:
-            count += int(mask[inner[1]].sum())
-    return out, count
+        masks[i] = mask
+    return out, masks
 
 
 def _first(stats: Statistics, dead: Array, sigma: Array | None, rank: int) -> tuple[Array, Subspace, Array]:
@@ -255,14 +257,18 @@ def _offsets(stats: Statistics, means: Array, space: Subspace, dead: Array) -> A
     white = (means - mean) * weight
     basis, k = space.basis, space.rank
     use, found = live, np.zeros_like(live)
+    products = (basis[:, :, None] * basis[:, None, :]).reshape(len(basis), k * k)
+    any_live = live.any(0)
+    spread = np.zeros(len(basis))
     grain = gram.GRAIN * np.abs(means).max(0)
     floor = 1 / np.sqrt(np.maximum(stats.column_count, 1))[:, None]
     for _ in range(ROUNDS):
-        normal = (use.astype(np.float64) @ (basis[:, :, None] * basis[:, None, :]).reshape(-1, k * k)).reshape(-1, k, k)
+        normal = (use.astype(np.float64) @ products).reshape(len(means), k, k)
         normal += 1e-12 * np.eye(k)  # keeps a column without usable bands solvable
         right = (white * use) @ basis
         residual = white - np.linalg.solve(normal, right[..., None])[..., 0] @ basis.T
-        spread = gram.MAD_TO_SIGMA * np.nanmedian(np.where(live, np.abs(residual), np.nan), axis=0)
+        size = np.where(live, np.abs(residual), np.nan)
+        spread[any_live] = gram.MAD_TO_SIGMA * np.nanmedian(size[:, any_live], axis=0)
         found = live & (np.abs(residual) > np.maximum(OFFSET * np.maximum(spread, floor), grain * weight))
         use = live & ~found
     scene = (found.sum(1) > SCENE * np.maximum(live.sum(1), 1))[:, None]

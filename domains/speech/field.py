@@ -3,12 +3,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from pellucid.domains.declare import Choice, Field, Phantom, always
 from pellucid.domains.speech import checks, metrics
 
 CASES = ("fan", "street", "stereo")
+
+
+def flags(
+    *,
+    rate: Annotated[
+        float, typer.Option("--rate", help="Sampling rate in Hz of a bare array (.npy); 16000 where it is not given.")
+    ] = 0.0,
+) -> None:
+    """Flags of the field."""
 
 
 def simulate(seed: int = 0, case: str = CASES[0], size: Any = None) -> Phantom:
@@ -31,6 +42,7 @@ FIELD = Field(
     warn=(checks.not_numbers, checks.clipping, checks.quiet, checks.no_rhythm),
     estimate=checks.estimate,
     estimators=("quantile",),
+    options=flags,
     extras=checks.extras,
     simulate=simulate,
     cases=CASES,

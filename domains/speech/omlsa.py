@@ -58,7 +58,9 @@ class Options:
         choices=("joint", "independent"),
     )
     noise_from: str = option("", "Stretch A-B in seconds that holds noise only; its spectrum is then used throughout.")
-    guard: bool = option(True, "Attenuate less the cleaner the input is, not at all above 30 dB SNR.")
+    guard: str = option(
+        "on", "on: attenuate less the cleaner the input is, not at all above 30 dB SNR.", choices=("on", "off")
+    )
     live: bool = option(False, "Decide after .15 s instead of 2 s, for pipes; a little less quality.")
 
 
@@ -133,10 +135,9 @@ def run(tile: Tile, noise: Noise | None, plan: Plan, rng: np.random.Generator) -
 
 def finish(carry: Stream | None, plan: Plan) -> Result:
     """Return the samples still held back."""
-    if carry is None or carry.setup.copy:
-        flat = carry is None or carry.setup.flat
-        return Result(np.zeros((0,) if flat else (0, carry.setup.channels), np.float32))
-    if not carry.taken:
+    if carry is None:
+        return Result(np.zeros(0, np.float32))
+    if carry.setup.copy or not carry.taken:
         return Result(np.zeros((0,) if carry.setup.flat else (0, carry.setup.channels), np.float32))
     hop, size = carry.setup.hop, carry.setup.batch
     cut = (hop + carry.taken - carry.pending.shape[1]) // hop  # frames already in batches
@@ -178,6 +179,7 @@ def _check(options: Options) -> None:
     for name, value, known in (
         ("tracker", options.tracker, ("spp", "imcra", "hybrid")),
         ("channels", options.channels, ("joint", "independent")),
+        ("guard", options.guard, ("on", "off")),
     ):
         if value not in known:
             raise UsageError(f"{name} {value!r} is not known", hint="one of " + ", ".join(known))
@@ -245,7 +247,7 @@ def _start(stream: Stream) -> Stream:
         level = (power * live[:, :, None]).sum(axis=0) / np.maximum(live.sum(axis=0), 1)[:, None]
         setup = replace(setup, fixed=np.maximum(level, np.float32(trackers.TINY)))
     first = trackers.start(power, live) if setup.fixed is None else np.broadcast_to(setup.fixed, power.shape[1:])
-    started = (first > trackers.TINY).any(axis=-1)
+    started = np.asarray(np.any(first > trackers.TINY, axis=-1))
     state = trackers.begin(setup.options.tracker, first)
     return replace(stream, setup=setup, tracked=state, started=started, before=np.zeros_like(first), snr=guard.Snr())
 
@@ -262,7 +264,7 @@ def _track(stream: Stream) -> Stream:
             if not started.all():  # a channel was silent so far: begin when it speaks
                 first = trackers.start(batch.power, batch.live)
                 state = trackers.restart(setup.options.tracker, state, first, ~started)
-                started = started | (first > trackers.TINY).any(axis=-1)
+                started = started | np.any(first > trackers.TINY, axis=-1)
             lam, state = trackers.follow(setup.options.tracker, batch.power, batch.live, state)
             lam *= np.float32(trackers.OVERESTIMATE)
             lam[:, ~started] = trackers.TINY
@@ -285,7 +287,7 @@ def _finalise(stream: Stream) -> tuple[Stream, Array]:
     xi = np.sqrt(xi) * np.sqrt(back)  # not sqrt of the product: it may overflow
     limit = np.full(batch.live.shape, setup.options.limit, np.float32)
     snr = stream.snr
-    if setup.options.guard:
+    if setup.options.guard == "on":
         share, snr = guard.share(snr, batch.power, batch.lam, batch.live)
         limit *= share
     g = guard.bounded(xi, batch.power * inverse, batch.lam, limit, setup.lsb_power)

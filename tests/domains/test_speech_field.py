@@ -204,3 +204,10 @@ def test_the_noise_level_is_found(level):
     assert found.sigma == pytest.approx(level, rel=0.4)  # 3 dB
     assert found.params["dbfs"] == pytest.approx(20 * np.log10(found.sigma), abs=1e-6)
     assert FIELD.estimate(held(np.zeros(RATE, np.float32)), "").sigma == 0
+
+
+def test_the_rate_of_a_bare_array_is_taken_from_the_flag():
+    description = Description("npy", (10, 1), ("time", "channel"), "float32")
+    values = np.zeros((10, 1), np.float32)
+    assert checks.rate_of(Subject(Held(values, description), description, {"rate": 8000.0})) == 8000
+    assert checks.rate_of(Subject(Held(values, description), description)) == 16000

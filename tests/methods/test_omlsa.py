@@ -125,7 +125,7 @@ def test_a_channel_that_begins_late_is_denoised_too():
     rng = np.random.default_rng(4)
     late = np.concatenate([np.zeros(5 * RATE), 0.1 * rng.standard_normal(5 * RATE)])
     pair = np.stack([0.1 * rng.standard_normal(10 * RATE), late], axis=1)
-    out = denoise(pair, channels="independent", guard=False)
+    out = denoise(pair, channels="independent", guard="off")
     assert np.sum(out[8 * RATE :, 1] ** 2) < 0.1 * np.sum(pair[8 * RATE :, 1] ** 2)
 
 
@@ -155,7 +155,7 @@ def test_a_given_noise_level_is_used_and_zero_returns_the_input(voice):
     noisy = voice[1]
     assert np.array_equal(denoise(noisy, noise=Noise("gaussian", 0.0, "given")), noisy.astype(np.float32))
     white = 0.05 * np.random.default_rng(0).standard_normal(4 * RATE)
-    out = denoise(white, noise=Noise("gaussian", 0.05, "given"), guard=False)
+    out = denoise(white, noise=Noise("gaussian", 0.05, "given"), guard="off")
     assert np.mean(out**2) < 0.06 * np.mean(white**2)
 
 
@@ -173,6 +173,7 @@ def test_a_noise_only_stretch_is_used(voice):
         {"mix": 1.5},
         {"tracker": "best"},
         {"channels": "odd"},
+        {"guard": "maybe"},
         {"noise_from": "2-1"},
         {"noise_from": "x"},
     ],
