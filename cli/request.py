@@ -31,6 +31,6 @@ def request(values: dict[str, Any], field_flags: set[str]) -> Request:
         if k not in shared and k not in field_flags and k not in SHELL_ONLY and v is not None
     }
     out = known.pop("out", "") or ""
-    if out:
+    if out and out != "-":
         known |= {"out": Path(out), "out_folder": str(out).endswith(("/", os.sep)) or Path(out).is_dir()}
     return Request(**known, method_options=rest, field_options=own, command=tuple(sys.argv[1:]))

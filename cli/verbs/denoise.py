@@ -32,6 +32,22 @@ def command(field_name: str) -> Callable[..., Any]:
     return options.merged(lambda values: run(field_name, values, flags), "denoise", doc, *parts)
 
 
+def _pipe(field_name: str, values: dict[str, Any], request: Any) -> int:
+    """Denoise standard input into standard output."""
+    import sys
+
+    from pellucid.core.errors import UsageError
+    from pellucid.domains import pipe, registry
+
+    declared = registry.field(field_name)
+    if "pcm" not in declared.formats:
+        raise UsageError(f"{field_name} files cannot be piped", hint="name files")
+    if str(values["out"] or "-") != "-":
+        raise UsageError("input from a pipe goes to a pipe", hint="use -o -, and redirect")
+    pipe.denoise(sys.stdin.buffer, sys.stdout.buffer, declared, request)
+    return 0
+
+
 def _suffix(declared: Any) -> str:
     from pellucid.formats import find
 
@@ -45,6 +61,8 @@ def run(field_name: str, values: dict[str, Any], flags: set[str]) -> int:
     from pellucid.cli.run import dry_run, one, put, tell
 
     request = make(values, flags)
+    if [str(f) for f in values["files"] or []] == ["-"]:
+        return _pipe(field_name, values, request)
     paths = batch.collect(values["files"] or [], values["files_from"], values["shard"], values["relative_to"])
     many = len(paths) > 1 or bool(values["files_from"] or values["shard"] or values["relative_to"])
     if values["dry_run"]:

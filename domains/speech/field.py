@@ -18,6 +18,8 @@ def flags(
     rate: Annotated[
         float, typer.Option("--rate", help="Sampling rate in Hz of a bare array (.npy); 16000 where it is not given.")
     ] = 0.0,
+    raw: Annotated[str, typer.Option("--raw", help="Samples without a header: s16le, s24le, s32le, f32le ...")] = "",
+    raw_channels: Annotated[int, typer.Option("--raw-channels", help="Channels of --raw samples.")] = 0,
 ) -> None:
     """Flags of the field."""
 

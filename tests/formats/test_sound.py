@@ -77,6 +77,8 @@ def test_samples_of_other_containers_are_exact(container, subtype, tmp_path):
         wide = (expected << (32 - bits)).astype(np.int32)
     soundfile.write(tmp_path / "a", wide, 15_625, format=container, subtype=subtype)
     reader = sound.open(tmp_path / "a")
+    if bits == 8:  # widened: the WAV that comes out holds 8 bits unsigned only
+        expected, bits = expected * 256, 16
     np.testing.assert_array_equal(reader.read(EVERYTHING), expected)
     assert reader.description.slope == (2.0 ** (1 - bits) if subtype.startswith("PCM") else 1)
 
