@@ -26,7 +26,7 @@ GUARD_WINDOW = 15  # pixels over which the removed energy is averaged to know wh
 
 PROFILES = {
     "default": joint.Knobs(),
-    "best": joint.Knobs(stride=3, reach=12, step=1, group=32),
+    "best": joint.Knobs(stride=3, reach=12, step=1, group=64, chunk=32),
 }
 
 

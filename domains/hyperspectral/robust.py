@@ -70,7 +70,7 @@ def repair(
         return None, None, None
     confirmed = False
     if forced or dead.any() or spiky:
-        *fitted, share = _fit(stats, (offset, space), dead, sigma, rank, spiky or forced)
+        *fitted, share = _fit(stats, (offset, space), dead, sigma, rank=rank, speckled=spiky or forced)
         confirmed = _third(share) > SPECKLED
         if not (forced or dead.any() or striped or confirmed):
             return None, None, None
@@ -140,7 +140,7 @@ def _suspicion(stats: Statistics, dead: Array) -> Array:
 
 
 def _fit(
-    stats: Statistics, begin: tuple[Array, Subspace], dead: Array, sigma: Array | None, rank: int, speckled: bool
+    stats: Statistics, begin: tuple[Array, Subspace], dead: Array, sigma: Array | None, *, rank: int, speckled: bool
 ) -> tuple[Array, Subspace, Array, Array]:
     """Return offsets, subspace, mean and the share of impulses per band, from the kept sample."""
     offset, space = begin

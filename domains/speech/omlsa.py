@@ -228,7 +228,7 @@ def _collect(stream: Stream) -> Stream:
         power = spectra.real**2 + spectra.imag**2
         live = ~stft.silent_frames(samples, hop)
         if joint:
-            power, live = power.mean(axis=1, keepdims=True), live.any(axis=1, keepdims=True)
+            power, live = power.mean(axis=1, keepdims=True), np.any(live, axis=1, keepdims=True)
         waiting.append(Batch(spectra, power, live))
     return replace(stream, pending=pending.copy(), waiting=tuple(waiting))
 
