@@ -16,18 +16,16 @@ import numpy as np
 from benchmarks import mri_dwi, mri_volume
 from benchmarks.peers import save, venv
 
-SHOWN = {  # rows of README: case -> methods
-    "snr20": ("dwidenoise 3.0.3", "dipy localpca", "dipy mppca", "pellucid fast", "pellucid default"),
-    "Colin27 5 %": ("input", "DIPY blockwise p1 b2", "DIPY ASCM", "pellucid nlm fast", "pellucid nlm default"),
-}
+SERIES = "case,method,err,vmax,noise,cpu_s"
+VOLUMES = "case,method,brain,whole,cpu_s"
+KEPT = ("input", "dwidenoise", "dipy", "pellucid fast", "pellucid default", "pellucid nlm fast", "pellucid nlm default")
 
 
 def series(quick: bool) -> list[dict[str, Any]]:
     """Return the diffusion rows; errors are in units of sigma."""
     rows = mri_dwi.series(quick) + mri_dwi.harmless()
     for row in rows:
-        if row["method"] not in SHOWN["snr20"] or row["case"] != "snr20":
-            row["readme"] = False
+        row["readme"] = SERIES if row["case"] == "snr20" and row["method"].startswith(KEPT) else ""
     return rows
 
 
@@ -42,13 +40,9 @@ def volumes(quick: bool) -> list[dict[str, Any]]:
                 rows += mri_volume.level(percent, seed, python, Path(folder))
     for row in rows:
         row["case"] = f"Colin27 {row.pop('percent')} %"
-        if not (row["case"] == "Colin27 5 %" and row.get("seed") == 0 and _peer_or_ours(str(row["method"]))):
-            row["readme"] = False
+        kept = row["method"].startswith(KEPT) and "estimated" not in row["method"]
+        row["readme"] = VOLUMES if kept and row["case"] == "Colin27 5 %" and row.get("seed") == 0 else ""
     return rows
-
-
-def _peer_or_ours(method: str) -> bool:
-    return "estimated" not in method and not method.startswith(("zero", "identity", "gaussian"))
 
 
 def main() -> None:

@@ -36,7 +36,8 @@ def read(self, region):
     return values
 reader.read = read
 start = time.process_time()
-line.denoise(Path({path!r}), registry.field("{field}"), Request(out=Path({out!r}), force=True, threads={threads}, **{more}), lambda *a: None)
+wanted = Request(out=Path({out!r}), force=True, threads={threads}, **{more})
+line.denoise(Path({path!r}), registry.field("{field}"), wanted, lambda *a: None)
 peak = next(int(x.split()[1]) for x in open("/proc/self/status") if x.startswith("VmHWM"))
 print(json.dumps({{"cpu_s": time.process_time() - start, "peak_mb": peak / 1024, "read_bytes": count[0]}}))
 """

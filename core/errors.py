@@ -76,7 +76,7 @@ class OutputError(PellucidError, OSError):
     code = Exit.OUTPUT
 
 
-class Missing(PellucidError, ImportError):
+class Missing(PellucidError, ImportError):  # type: ignore[misc]  # ImportError has a path too, of another kind
     """An extra, a model's weights or a device is not there."""
 
     code = Exit.MISSING

@@ -80,6 +80,7 @@ def stream(work: Work, measured: Measured, report: Report) -> Iterator[Piece]:
         measured.clipped += piece.clipped
         measured.invalid += piece.invalid
         yield piece
+        del piece  # its arrays are as large as the tile: gone before the next is made
 
 
 def _tiled(work: Work, report: Report) -> Iterator[Piece]:
@@ -94,6 +95,7 @@ def _tiled(work: Work, report: Report) -> Iterator[Piece]:
             window = tiling.window(core, plan.halo, shape)
             args = (work, windows.read(window), core, window, carry, index)
             waiting.append(_piece(*args) if plan.in_flight == 1 else pool.submit(_piece, *args))
+            del args
             if len(waiting) >= plan.in_flight:
                 done += 1
                 yield _result(waiting.popleft())
@@ -118,18 +120,29 @@ class Overlap:
     def read(self, window: Region) -> Array:
         """Return stored samples of a spatial window, whole along the series."""
         axis = self.description.slab
-        wanted = window[axis]
-        if self.last is not None:
-            region, values = self.last
-            same = all(a == b for i, (a, b) in enumerate(zip(region, window, strict=True)) if i != axis)
-            if same and region[axis].start <= wanted.start < region[axis].stop <= wanted.stop:
-                kept = np.take(values, range(wanted.start - region[axis].start, values.shape[axis]), axis)
-                rest = tuple(slice(region[axis].stop, s.stop) if i == axis else s for i, s in enumerate(window))
-                parts = [kept, self._read(rest)] if region[axis].stop < wanted.stop else [kept]
-                self.last = (window, np.concatenate(parts, axis))
-                return self.last[1]
-        self.last = (window, self._read(window))
-        return self.last[1]
+        kept, self.last = self._kept(window), None  # the last window may go before the next is read
+        if kept is None:
+            values = self._read(window)
+        elif kept.shape[axis] == window[axis].stop - window[axis].start:
+            values = kept
+        else:
+            begin = window[axis].start + kept.shape[axis]
+            rest = tuple(slice(begin, s.stop) if i == axis else s for i, s in enumerate(window))
+            values = np.concatenate([kept, self._read(rest)], axis)
+        self.last = (window, values)
+        return values
+
+    def _kept(self, window: Region) -> Array | None:
+        """Return a copy of the lines of the last window that open this one."""
+        if self.last is None:
+            return None
+        axis = self.description.slab
+        (region, values), wanted = self.last, window[axis]
+        same = all(a == b for i, (a, b) in enumerate(zip(region, window, strict=True)) if i != axis)
+        if not (same and region[axis].start <= wanted.start < region[axis].stop <= wanted.stop):
+            return None
+        start = wanted.start - region[axis].start
+        return values[(slice(None),) * axis + (slice(start, None),)].copy("K")
 
     def _read(self, window: Region) -> Array:
         return self.reader.read(tiling.full(window, self.description))
@@ -145,6 +158,7 @@ def _gather(work: Work, report: Report) -> Any:
         if work.description.series and work.description.bad:
             values = values[..., work.good]
         carry = work.method.gather(Tile(values, core, core, shape, joint, None), carry, work.plan)
+        del values, mask, joint
         report("looking", index + 1, len(work.plan.tiles))
     return work.method.settle(carry, work.plan)
 
@@ -172,7 +186,7 @@ def _prepare(work: Work, stored: Array, window: Region) -> tuple[Array, Array | 
 
 
 def _all(mask: Array | None) -> Array | None:
-    return None if mask is None else mask.all(-1)
+    return None if mask is None else np.asarray(mask.all(-1))
 
 
 def _piece(work: Work, stored: Array, core: Region, window: Region, carry: Any, index: int) -> Piece:
@@ -211,7 +225,9 @@ def _run(work: Work, values: Array, mask: Array | None, place: tuple[Region, Reg
         whole = values.copy()
         whole[..., good] = result.values
         return replace(result, values=whole)
-    out, maps, facts = values.copy(), {}, {}
+    out = values.copy()
+    maps: dict[str, Array] = {}
+    facts: dict[str, float] = {}
     for i in work.good:
         tile = Tile(values[..., i], window, core, shape, None if mask is None else mask[..., i], carry)
         one = work.method.run(tile, _of(plan.noise, i), plan, rng)

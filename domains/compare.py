@@ -49,9 +49,7 @@ def _extent(declared: Field, size: str) -> tuple[int, ...] | None:
     return extent
 
 
-def write_phantom(
-    phantom: Phantom, path: Path, formats: tuple[str, ...], *, force: bool
-) -> tuple[Path, Path]:
+def write_phantom(phantom: Phantom, path: Path, formats: tuple[str, ...], *, force: bool) -> tuple[Path, Path]:
     """Write a phantom and, beside it, its truth (``<stem>_truth<suffix>``); return both paths."""
     stem, suffix = names.split(path.name)
     truth = path.with_name(f"{stem}_truth{suffix}")

@@ -202,6 +202,7 @@ def _write(
         writer.write(piece.region, piece.stored)
         extra.write(piece)
         sums.append((piece.region, checksum(piece)))
+        del piece  # not two tiles in memory at once
     writer.close()  # not after an exception: a half-written file is discarded with its stage
     return sums
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-
 HINT_OF_FLAG = {"raw": "encoding", "raw_channels": "channels"}  # --channels belongs to methods
 
 

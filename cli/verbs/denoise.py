@@ -17,7 +17,14 @@ def command(field_name: str) -> Callable[..., Any]:
     from pellucid.domains import registry
 
     declared = registry.field(field_name)
-    shared = [options.inputs, options.common, options.noise, options.output, options.compute, options.batch]
+    shared: list[Callable[..., Any]] = [
+        options.inputs,
+        options.common,
+        options.noise,
+        options.output,
+        options.compute,
+        options.batch,
+    ]
     own = [declared.options] if declared.options else []
     taken = {n for part in (*shared, *own) for n in inspect.signature(part, eval_str=True).parameters}
     methods = {name: registry.method(name, field_name) for name in registry.methods_of(declared)}

@@ -42,8 +42,13 @@ def run(values: dict[str, Any], field_name: str) -> int:
     """Print one estimate per file."""
     from pellucid.cli.batch import collect
     from pellucid.cli.run import put
+    from pellucid.core.errors import UsageError
     from pellucid.domains import look, registry
     from pellucid.domains.request import Request
+
+    known = registry.field(field_name).estimators
+    if values["estimator"] and values["estimator"] not in known:
+        raise UsageError(f"there is no estimator '{values['estimator']}'", hint=f"choose from {', '.join(known)}")
 
     shared = ("estimator", "force_kind", "key", "axes", "private")
     own = {k: v for k, v in values.items() if k not in (*shared, "files", "json", "debug") and v}

@@ -34,7 +34,7 @@ def stripe_variance(share: float, amplitude: float) -> float:
 def dead_lines(signal: Any, share: float, level: float, rng: np.random.Generator, axis: int = 1) -> tuple[Array, Array]:
     """Set a share of the lines across ``axis`` to a level; return values and the boolean line mask."""
     out = np.array(signal, np.float64)
-    hit = rng.random(out.shape[axis]) < share
+    hit = np.asarray(rng.random(out.shape[axis]) < share)
     np.moveaxis(out, axis, 0)[hit] = level
     return out, hit
 

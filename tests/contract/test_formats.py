@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from pellucid.core.errors import FormatError
 from pellucid.core.types import Description
 from pellucid.domains import registry
