@@ -23,18 +23,28 @@ def panels(
 ) -> dict[str, Array]:
     """Return 8-bit panels ``before``, ``after``, ``residual``; the first two share one window."""
     a, b = np.asarray(picture(before, description)), np.asarray(picture(after, description))
-    low, high = np.percentile(a[np.isfinite(a)], (LOW, HIGH)) if np.isfinite(a).any() else (0.0, 1.0)
+    low, high = _window(a, description.kind in ("rgb", "intensity"))
     residual = np.nan_to_num(a - b)
-    span = RESIDUAL_SPAN * float(residual.std()) or 1.0
+    span = RESIDUAL_SPAN * residual.std(axis=(0, 1))
     return {
-        "before": _grey(a, float(low), float(high)),
-        "after": _grey(b, float(low), float(high)),
+        "before": _grey(a, low, high),
+        "after": _grey(b, low, high),
         "residual": _grey(residual, -span, span),
     }
 
 
-def _grey(values: Array, low: float, high: float) -> Array:
-    scaled = (np.nan_to_num(values, nan=low) - low) / ((high - low) or 1.0)
+def _window(image: Array, joint: bool) -> tuple[Array, Array]:
+    """Return black and white: of all channels together where colours are real, else of each channel."""
+    if not np.isfinite(image).any():
+        return np.zeros(1), np.ones(1)
+    axes = None if joint or image.ndim == 2 else (0, 1)
+    low, high = np.nanpercentile(np.where(np.isfinite(image), image, np.nan), (LOW, HIGH), axis=axes)
+    return np.asarray(low), np.asarray(high)
+
+
+def _grey(values: Array, low: Array, high: Array) -> Array:
+    span = np.where(high > low, high - low, 1.0)
+    scaled = (np.where(np.isfinite(values), values, low) - low) / span
     image = (255 * np.clip(scaled, 0, 1) + 0.5).astype(np.uint8)
     factor = max(1, -(-LEAST // max(image.shape[:2])))
     return image.repeat(factor, 0).repeat(factor, 1)

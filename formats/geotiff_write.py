@@ -10,6 +10,7 @@ beside the target and translated at the end.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -207,14 +208,20 @@ class GeotiffWriter:
         lines, samples, bands = region
         per_line = max(1, (samples.stop - samples.start) * (bands.stop - bands.start) * self.dtype.itemsize)
         step = max(self.rows, (32 << 20) // per_line // self.rows * self.rows)
+        wide = int(self.options.get("BLOCKXSIZE", 0)) or self.shape[1]  # a row of blocks may be too large to turn
+        if step * per_line > (64 << 20) and wide < samples.stop - samples.start:
+            edges = [samples.start, *range((samples.start // wide + 1) * wide, samples.stop, wide), samples.stop]
+        else:
+            edges = [samples.start, samples.stop]
         indexes = list(range(bands.start + 1, bands.stop + 1))
         with saving(self.path, self.source.cache if self.source else CACHE_LEAST):
             for at in range(lines.start, lines.stop, step):
                 stop = min(at + step, lines.stop)
-                part = np.moveaxis(values[at - lines.start : stop - lines.start], -1, 0)
-                part = np.ascontiguousarray(part, dtype=self.dtype)
-                window = ((at, stop), (samples.start, samples.stop))
-                (dataset or self._dataset).write(part, indexes, window=window)
+                for left, right in itertools.pairwise(edges):
+                    columns = slice(left - samples.start, right - samples.start)
+                    part = np.moveaxis(values[at - lines.start : stop - lines.start, columns], -1, 0)
+                    part = np.ascontiguousarray(part, dtype=self.dtype)
+                    (dataset or self._dataset).write(part, indexes, window=((at, stop), (left, right)))
 
     def _hold(self, row: int, inside: tuple[slice, slice, slice], values: Array, lines: int) -> None:
         """Keep a part of a row of blocks until the row is complete."""

@@ -212,43 +212,55 @@ class _Area:
 
     def __init__(self, table: Tensor, step: int, search: int, group: int) -> None:
         self.table, self.step, self.reach, self.group = table, step, search, group
-        self.power = torch.linalg.vector_norm(table[..., 1:], dim=-1).square_()
         self.span = 2 * search + 1
         self.size = [(n - 1) * step + self.span for n in BLOCK]
         self.patches = table.new_zeros(*self.size, SIDE * SIDE)
         self.products = table.new_empty(BLOCK[0] * BLOCK[1], self.size[0] * self.size[1])
+        self.rim = [search + (n - 1) * step for n in BLOCK]
+        edges = (self.rim[1], self.rim[1], self.rim[0], self.rim[0])
+        power = torch.linalg.vector_norm(table[..., 1:], dim=-1).square_()
+        self.power = torch.nn.functional.pad(power, edges, value=math.inf)  # outside the picture
+        self.mean = torch.nn.functional.pad(table[..., 0], edges)
+        offset = torch.arange(-search, search + 1, device=table.device)
+        self.shifts = (offset[:, None] * table.shape[1] + offset).flatten()
+        down, along = (step * torch.arange(n, device=table.device) for n in BLOCK)
+        self.places = down[:, None] * table.shape[1] + along
 
     def nearest(self, rows: tuple[int, range], cols: tuple[int, range]) -> Tensor:
         """Positions nearest to the references of a block: (row, col, group)."""
-        reach, step, width = self.reach, self.step, self.table.shape[1]
-        first = (rows[0] - reach, cols[0] - reach)
-        inside = [(max(0, f), min(f + s, n)) for f, s, n in zip(first, self.size, self.table.shape, strict=False)]
+        reach, step, start = self.reach, self.step, (rows[0], cols[0])
+        inside = [
+            (max(0, f - reach), min(f - reach + s, n))
+            for f, s, n in zip(start, self.size, self.table.shape, strict=False)
+        ]
         there = tuple(slice(a, b) for a, b in inside)
-        here = tuple(slice(a - f, b - f) for (a, b), f in zip(inside, first, strict=True))
-        power = self.power.new_full(tuple(self.size), math.inf)  # outside the picture
-        power[here] = self.power[there]
+        here = tuple(slice(a - f + reach, b - f + reach) for (a, b), f in zip(inside, start, strict=True))
         self.patches[here] = self.table[there]
-        mean = self.patches[..., 0].clone()
-        block = tuple(slice(reach, reach + n * step, step) for n in BLOCK)
-        own = self.patches[block].reshape(-1, SIDE * SIDE)  # a copy
+        own = self.patches[tuple(slice(reach, reach + n * step, step) for n in BLOCK)].reshape(-1, SIDE * SIDE)
+        mean = own[:, 0].clone().view(*BLOCK, 1, 1)
         own[:, 0] = 0
         torch.mm(own, self.patches.view(-1, SIDE * SIDE).T, out=self.products)
-        apart = self._windows(mean) - mean[block][..., None, None]
-        distance = torch.addcmul(self._windows(power), apart, apart).sub_(self._windows(self.products), alpha=2)
+        apart = self._windows(self.mean, start) - mean
+        distance = torch.addcmul(self._windows(self.power, start), apart, apart).sub_(self._seen(), alpha=2)
         distance[:, :, reach, reach] = -math.inf
-        taken = distance[rows[1].start : rows[1].stop, cols[1].start : cols[1].stop].flatten(2)
-        found = torch.topk(taken, self.group, dim=-1, largest=False)
-        shift = (found.indices // self.span - reach) * width + found.indices % self.span - reach
-        down, along = ([start + k * step for k in places] for start, places in (rows, cols))
-        at = torch.tensor([[row * width + col for col in along] for row in down], device=self.table.device)
-        return at[..., None] + shift.masked_fill(found.values == math.inf, 0)  # too few: the reference again
+        taken = tuple(slice(places.start, places.stop) for _, places in (rows, cols))
+        found = torch.topk(distance[taken].flatten(2), self.group, dim=-1, largest=False)
+        shift = self.shifts[found.indices]
+        if [b - a for a, b in inside] != self.size:  # too few: the reference again
+            shift.masked_fill_(found.values == math.inf, 0)
+        return shift.add_((self.places[taken] + (start[0] * self.table.shape[1] + start[1]))[..., None])
 
-    def _windows(self, values: Tensor) -> Tensor:
-        """What each reference of a block sees: (row, col, dy, dx), without a copy."""
-        step, (down, along) = self.step, (self.size[1], 1)
-        whole = values.stride(0) if values is self.products else 0
-        strides = (BLOCK[1] * whole + step * down, whole + step * along, down, along)
-        return values.as_strided((*BLOCK, self.span, self.span), strides)
+    def _windows(self, values: Tensor, start: tuple[int, int]) -> Tensor:
+        """What each reference of a block sees of a whole map with its rim: (row, col, dy, dx), without a copy."""
+        down, step = values.stride(0), self.step
+        first = (start[0] + self.rim[0] - self.reach) * down + start[1] + self.rim[1] - self.reach
+        return values.as_strided((*BLOCK, self.span, self.span), (step * down, step, down, 1), first)
+
+    def _seen(self) -> Tensor:
+        """The products of each reference of a block with what it sees: (row, col, dy, dx), without a copy."""
+        step, down, whole = self.step, self.size[1], self.products.stride(0)
+        strides = (BLOCK[1] * whole + step * down, whole + step, down, 1)
+        return self.products.as_strided((*BLOCK, self.span, self.span), strides)
 
 
 def _threshold(spectra: Tensor, groups: Tensor, level: Tensor | None, limit: float, *, out: _Sums) -> None:

@@ -17,6 +17,8 @@ from pellucid.core.lazy import np, torch
 if TYPE_CHECKING:
     import torch as torch_types
 
+    from pellucid.core.types import Array
+
     Tensor = torch_types.Tensor
 
 FAR = 3e38  # distance of a candidate that leaves the window or holds no data
@@ -74,7 +76,7 @@ def denoise(images: Tensor, frame: Frame, knobs: Knobs, valid: Tensor | None = N
     return _stage(images, first, _references(frame, knobs, images, 0), knobs, valid)
 
 
-def _references(frame: Frame, knobs: Knobs, images: Tensor, margin: int) -> tuple[Tensor, Tensor]:
+def _references(frame: Frame, knobs: Knobs, images: Tensor, margin: int) -> tuple[Array, Array]:
     """Return local rows and columns of the reference patches that reach core +- margin."""
     axes = []
     for axis in range(2):
@@ -84,17 +86,20 @@ def _references(frame: Frame, knobs: Knobs, images: Tensor, margin: int) -> tupl
         low, high = frame.core[axis]
         local = grid[(grid >= low - reach) & (grid < high + reach)] - frame.start[axis]
         inside = (local >= 0) & (local + knobs.patch <= images.shape[1 + axis])
-        axes.append(torch.as_tensor(local[inside], device=images.device))
+        axes.append(local[inside])
     return axes[0], axes[1]
 
 
 def _stage(
-    images: Tensor, pilot: Tensor | None, grid: tuple[Tensor, Tensor], knobs: Knobs, valid: Tensor | None
+    images: Tensor, pilot: Tensor | None, grid: tuple[Array, Array], knobs: Knobs, valid: Tensor | None
 ) -> Tensor:
     k, height, width = images.shape
     if 0 in (len(grid[0]), len(grid[1])):
         return images  # smaller than a patch
-    match = _match(images if pilot is None else pilot, grid, knobs, valid)  # (reference, group) flat corners
+    rows = slice(max(0, int(grid[0][0]) - knobs.reach), int(grid[0][-1]) + knobs.patch + knobs.reach)
+    near = (images if pilot is None else pilot)[:, rows]
+    match = _match(near, (grid[0] - rows.start, grid[1]), knobs, None if valid is None else valid[rows])
+    match += rows.start * width  # (reference, group) flat corners
     pixels = images.reshape(k, -1).T.contiguous()
     guide = None if pilot is None else pilot.reshape(k, -1).T.contiguous()
     span = torch.arange(knobs.patch, device=images.device)
@@ -103,20 +108,22 @@ def _stage(
     total, weight = torch.zeros_like(pixels), torch.zeros_like(pixels[:, :1])
     for part in match.split(knobs.chunk):
         index = (part[:, :, None] + inside).reshape(-1)
-        noisy = pixels[index].view(len(part), knobs.group, -1, k)
-        guided = None if guide is None else guide[index].view(noisy.shape)
+        noisy = pixels.index_select(0, index).view(len(part), knobs.group, -1, k)
+        guided = None if guide is None else guide.index_select(0, index).view(noisy.shape)
         estimate, trust = _shrink(noisy, guided, knobs)
         share = trust[:, None, None, None] * window[:, None]
         total.index_add_(0, index, (estimate * share).reshape(-1, k))
         weight.index_add_(0, index, share.expand(len(part), knobs.group, -1, 1).reshape(-1, 1))
     covered = weight > 0
-    result = torch.where(covered, total / torch.where(covered, weight, torch.ones_like(weight)), pixels)
+    total /= torch.where(covered, weight, torch.ones_like(weight))
+    result = torch.where(covered, total, pixels)
+    del total, pixels, guide
     return result.T.reshape(k, height, width).contiguous()
 
 
-def _match(images: Tensor, grid: tuple[Tensor, Tensor], knobs: Knobs, valid: Tensor | None) -> Tensor:
+def _match(images: Tensor, grid: tuple[Array, Array], knobs: Knobs, valid: Tensor | None) -> Tensor:
     """Return, for each reference patch, the corners of the nearest patches; itself first."""
-    rows, cols = grid
+    rows, cols = (torch.as_tensor(g, device=images.device) for g in grid)
     _, height, width = images.shape
     shifts = range(-knobs.reach, knobs.reach + 1, knobs.step)
     offsets = [(0, 0)] + [(a, b) for a in shifts for b in shifts if (a, b) != (0, 0)]
@@ -130,7 +137,8 @@ def _match(images: Tensor, grid: tuple[Tensor, Tensor], knobs: Knobs, valid: Ten
         summed = _boxes(squared, rows, cols, knobs.patch)
         ok = keep_rows[:, None] & keep_cols[None, :]
         if whole is not None:
-            ok &= whole[(rows + a).clamp(0, height - 1)][:, (cols + b).clamp(0, width - 1)]
+            there = whole.index_select(0, (rows + a).clamp(0, height - 1))
+            ok &= there.index_select(1, (cols + b).clamp(0, width - 1))
         distances[i] = torch.where(ok, summed, FAR)
     near, choice = distances.reshape(len(offsets), -1).T.topk(min(knobs.group, len(offsets)), largest=False)
     choice = torch.where(near >= FAR, 0, choice)  # fewer neighbours than the group: repeat the reference
@@ -138,17 +146,17 @@ def _match(images: Tensor, grid: tuple[Tensor, Tensor], knobs: Knobs, valid: Ten
         choice = torch.nn.functional.pad(choice, (0, knobs.group - choice.shape[1]))
     flat = torch.as_tensor([a * width + b for a, b in offsets], device=images.device)
     corner = (rows[:, None] * width + cols[None, :]).reshape(-1, 1)
-    return corner + flat[choice]
+    return corner + flat.index_select(0, choice.reshape(-1)).view(choice.shape)
 
 
 def _squared_difference(images: Tensor, a: int, b: int) -> Tensor:
     """Return sum_k (z(p) - z(p + (a, b)))^2, 0 where p + (a, b) lies outside; summed in a fixed order."""
     _, height, width = images.shape
+    out = torch.zeros_like(images[0])
+    if abs(a) >= height or abs(b) >= width:
+        return out
     here = (slice(max(0, -a), height - max(0, a)), slice(max(0, -b), width - max(0, b)))
     there = (slice(max(0, a), height - max(0, -a)), slice(max(0, b), width - max(0, -b)))
-    out = torch.zeros_like(images[0])
-    if 0 in out[here].shape:
-        return out
     view = out[here]
     for image in images:
         difference = image[here] - image[there]
@@ -158,12 +166,12 @@ def _squared_difference(images: Tensor, a: int, b: int) -> Tensor:
 
 def _boxes(values: Tensor, rows: Tensor, cols: Tensor, size: int) -> Tensor:
     """Return sums over size x size boxes whose corners lie at rows x cols."""
-    narrow = values[:, cols]
+    narrow = values.index_select(1, cols)
     for i in range(1, size):
-        narrow = narrow + values[:, cols + i]
-    boxes = narrow[rows]
+        narrow += values.index_select(1, cols + i)
+    boxes = narrow.index_select(0, rows)
     for i in range(1, size):
-        boxes = boxes + narrow[rows + i]
+        boxes += narrow.index_select(0, rows + i)
     return boxes
 
 

@@ -68,7 +68,8 @@ TRAITS = Traits(
     passes=2,
     laws=("gaussian",),
     devices=("cpu", "cuda"),
-    bytes_per_sample=12.0,
+    thickness=128,
+    bytes_per_sample=8.0,
     equivariant=("scale",),
     cite=("10.1109/JSTARS.2018.2796570", "10.1109/TIP.2007.901238", "10.1109/TGRS.2008.918089"),
     use="radiance or reflectance in sensor geometry, ten bands or more",
@@ -130,12 +131,11 @@ def run(tile: Tile, noise: Noise | None, plan: Plan, rng: np.random.Generator) -
     facts = {"rank": float(state.basis.shape[1])} if all(s.start == 0 for s in tile.core) else {}
     if not (state.sigma > 0).any():
         return Result(tile.values.copy(), facts=facts)
-    scaled = _scaled(tile, plan.noise if plan.noise is not None else noise)
-    clean, lost = scaled.values, None
+    known = plan.noise if plan.noise is not None else noise
+    scaled = _scaled(tile, known)
+    images, replaced = _project(scaled, state)
     if state.repair is not None:
-        clean, lost = robust.mend(scaled, state, state.repair)
-        facts["replaced"] = float(lost[_inner(tile)].sum())
-    images = _project(clean, state)
+        facts["replaced"] = float(replaced)
     if tile.mask is not None:
         images[~tile.mask] = 0
     filtered = _filter(images, scaled, plan, options)
@@ -143,8 +143,16 @@ def run(tile: Tile, noise: Noise | None, plan: Plan, rng: np.random.Generator) -
         restored = _suspicious(images, filtered, tile.mask)
         filtered[restored] = images[restored]
         facts["restored"] = float(restored[_inner(tile)].sum())
-    out = _rebuild(filtered, clean, lost, state, tile)
-    return Result(_unscaled(out, tile, scaled, plan.noise if plan.noise is not None else noise), facts=facts)
+    del images
+    out = _rebuild(filtered, scaled, state)
+    return Result(_unscaled(out, tile, scaled, known), facts=facts)
+
+
+def kernel_for_purity(device: Any) -> Any:
+    """Run the tensor part on small tensors made on ``device``."""
+    images = torch.zeros((3, 20, 20), device=device)
+    frame = joint.Frame((0, 0), (20, 20), ((0, 20), (0, 20)))
+    return joint.denoise(images, frame, joint.Knobs(), torch.ones((20, 20), dtype=torch.bool, device=device))
 
 
 def _knobs(options: Options) -> joint.Knobs:
@@ -183,13 +191,29 @@ def _unscaled(out: Array, tile: Tile, scaled: Tile, noise: Noise | None) -> Arra
     return np.where(level > 0, out * level, tile.values)
 
 
-def _project(values: Array, state: State) -> Array:
-    """Return eigenimages (line, sample, k), float32; float64 inside, so that a tile's shape cannot matter."""
+def _parts(tile: Tile, first: int, last: int) -> list[slice]:
+    """Cut lines into pieces small enough for work in float64."""
+    step = max(1, gram.CHUNK // max(tile.values.shape[1], 1))
+    return [slice(i, min(i + step, last)) for i in range(first, last, step)]
+
+
+def _project(tile: Tile, state: State) -> tuple[Array, int]:
+    """Return eigenimages (line, sample, k), float32, and how many samples of the core were predicted.
+
+    float64 inside, line by line, so that a tile's shape cannot matter.
+    """
     matrix = state.basis * state.weight[:, None]
-    out = np.empty((*values.shape[:2], matrix.shape[1]), dtype=np.float32)
-    for line, target in zip(values, out, strict=True):
-        target[:] = (line - state.mean) @ matrix
-    return out
+    out = np.empty((*tile.values.shape[:2], matrix.shape[1]), dtype=np.float32)
+    inner, replaced = _inner(tile), 0
+    for part in _parts(tile, 0, len(out)):
+        values = tile.values[part]
+        if state.repair is not None:
+            values, lost = robust.mend(tile, state, state.repair, part)
+            first, last = max(part.start, inner[0].start), min(part.stop, inner[0].stop)
+            replaced += int(lost[max(first - part.start, 0) : max(last - part.start, 0), inner[1]].sum())
+        for line, target in zip(values, out[part], strict=True):
+            target[:] = (line - state.mean) @ matrix
+    return out, replaced
 
 
 def _filter(images: Array, tile: Tile, plan: Plan, options: Options) -> Array:
@@ -211,25 +235,33 @@ def _filter(images: Array, tile: Tile, plan: Plan, options: Options) -> Array:
 def _suspicious(images: Array, filtered: Array, mask: Array | None) -> Array:
     """Return pixels whose removed energy is beyond chi-square: something rarer than noise was there."""
     k = images.shape[-1]
-    removed = np.square(images - filtered, dtype=np.float64).sum(-1)
+    removed = np.empty(images.shape[:2])
+    for target, noisy, clean in zip(removed, images, filtered, strict=True):
+        target[:] = np.square(noisy - clean, dtype=np.float64).sum(-1)
     usual = ndimage.uniform_filter(removed, GUARD_WINDOW) / k
     found = removed > usual * special.chdtri(k, GUARD_LEVEL)
     return found if mask is None else found & mask
 
 
-def _rebuild(filtered: Array, clean: Array, lost: Array | None, state: State, tile: Tile) -> Array:
-    """Return mean + sigma E z, with protected signatures added back; bands without variance as they came."""
-    matrix = state.basis.T * state.sigma
-    weight = state.weight
-    live = state.sigma > 0
-    out = np.array(tile.values, dtype=np.float32)
+def _rebuild(filtered: Array, tile: Tile, state: State) -> Array:
+    """Return mean + sigma E z, with protected signatures added back; bands without variance as they came.
+
+    Lines outside the core stay zero and cost no memory: they are cut off by the engine.
+    """
+    matrix, live = state.basis.T * state.sigma, state.sigma > 0
+    out = np.zeros(tile.values.shape, dtype=np.float32)
     inner = _inner(tile)
-    for i in range(inner[0].start, inner[0].stop):
-        estimate = filtered[i].astype(np.float64) @ matrix + state.mean
-        if state.kept is not None:
-            seen = None if lost is None else ~lost[i]
-            estimate += state.sigma * protect.restore((clean[i] - estimate) * weight, state.kept, seen)
-        out[i][:, live] = estimate[:, live]
+    for part in _parts(tile, inner[0].start, inner[0].stop):
+        clean, lost = tile.values[part], None
+        if state.kept is not None and state.repair is not None:
+            clean, lost = robust.mend(tile, state, state.repair, part)
+        for i in range(part.start, part.stop):
+            estimate = filtered[i].astype(np.float64) @ matrix + state.mean
+            if state.kept is not None:
+                seen = None if lost is None else ~lost[i - part.start]
+                removed = (clean[i - part.start] - estimate) * state.weight
+                estimate += state.sigma * protect.restore(removed, state.kept, seen)
+            out[i] = np.where(live, estimate, tile.values[i])
     return out
 
 

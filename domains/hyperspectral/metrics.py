@@ -170,15 +170,14 @@ def judge(before: Array, after: Array, description: Description, noise: Noise | 
 
 
 def picture(values: Array, description: Description) -> Array:
-    """Return a false-colour view (line, sample, 3), each channel stretched between its 2nd and 98th percentile."""
+    """Return a false-colour view (line, sample, 3) in physical units: the bands nearest red, green and blue."""
     if values.ndim == 2:
         return np.asarray(values, dtype=np.float32)
     bad = set(description.bad)
     good = np.array([i for i in range(values.shape[-1]) if i not in bad])
     if len(good) < 3:
         return np.asarray(values[..., good[0] if len(good) else 0], dtype=np.float32)
-    channels = [_stretch(values[..., i]) for i in _view_bands(description, good)]
-    return np.stack(channels, -1)
+    return np.stack([values[..., i] for i in _view_bands(description, good)], -1).astype(np.float32)
 
 
 def _view_bands(description: Description, good: Array) -> list[int]:
@@ -189,12 +188,6 @@ def _view_bands(description: Description, good: Array) -> list[int]:
             wanted = [min(w, centres.max()) for w in VIEW_NM]
             return [int(good[np.abs(centres - w).argmin()]) for w in wanted]
     return [int(good[int(part * (len(good) - 1))]) for part in VIEW_PART]
-
-
-def _stretch(band: Array) -> Array:
-    finite = band[np.isfinite(band)]
-    low, high = np.percentile(finite, (2, 98)) if finite.size else (0.0, 1.0)
-    return np.clip((np.nan_to_num(band, nan=low) - low) / (high - low if high > low else 1.0), 0, 1).astype(np.float32)
 
 
 def _angles(x: Array, y: Array) -> dict[str, float]:

@@ -79,32 +79,30 @@ def repair(
     return Repair(stats.across, offset, dead, confirmed or forced, space), space, mean
 
 
-def mend(tile: Tile, state: Any, found: Repair) -> tuple[Array, Array]:
-    """Return the tile's values with offsets removed, dead and impulsive samples predicted, and which those are.
+def mend(tile: Tile, state: Any, found: Repair, part: slice) -> tuple[Array, Array]:
+    """Return lines ``part`` of a tile, offsets removed, dead and impulsive samples predicted, and which those are.
 
     The prediction of a masked sample is its place in the subspace given the pixel's other bands.
     """
-    columns = tile.window[found.across]
-    offset = found.offset[columns].astype(np.float32)
-    dead = found.dead[columns]
     turned = found.across == 0
-    values = tile.values - (offset[:, None] if turned else offset[None])
-    lost = dead[:, None] if turned else dead[None]
-    out, masks = values.copy(), np.zeros(values.shape, dtype=bool)
-    for i in range(len(values)):
-        row = values[i]
-        mask = np.broadcast_to(lost[i if turned else 0], row.shape).copy()
-        suspect = None
-        if found.impulses:
-            away = row - gram.median3(values, slice(i, i + 1))[0]
-            suspect = np.abs(away) > gram.OUTLIER * MEDIAN_NOISE * state.sigma
-            mask |= suspect & ~_runs(suspect, away)
-        white = ((row - state.mean) * state.weight).astype(_precision(found.space))
-        held = np.broadcast_to(lost[i if turned else 0], row.shape)
-        filled, mask = _fill(white, mask, found.space, held, suspect)
-        out[i] = np.where(mask, filled * state.sigma + state.mean, row)
-        masks[i] = mask
-    return out, masks
+    first, last = max(part.start - 1, 0), min(part.stop + 1, len(tile.values))
+    begin = tile.window[0].start
+    cells = slice(begin + first, begin + last) if turned else tile.window[1]
+    offset, dead = found.offset[cells].astype(np.float32), found.dead[cells]
+    around = tile.values[first:last] - (offset[:, None] if turned else offset[None])
+    inner = slice(part.start - first, part.stop - first)
+    values = around[inner]
+    held = np.broadcast_to(dead[inner, None] if turned else dead[None], values.shape)
+    mask, suspect = held.copy(), None
+    if found.impulses:
+        away = values - gram.median3(around, inner)
+        suspect = np.abs(away) > gram.OUTLIER * MEDIAN_NOISE * state.sigma
+        mask |= suspect & ~_runs(suspect, away)
+        suspect = suspect.reshape(-1, values.shape[-1])
+    white = ((values - state.mean) * state.weight).astype(_precision(found.space)).reshape(-1, values.shape[-1])
+    filled, mask = _fill(white, mask.reshape(white.shape), found.space, held.reshape(white.shape), suspect)
+    filled, mask = filled.reshape(values.shape), mask.reshape(values.shape)
+    return np.where(mask, filled * state.sigma + state.mean, values).astype(np.float32), mask
 
 
 def _first(stats: Statistics, dead: Array, sigma: Array | None, rank: int) -> tuple[Array, Subspace, Array]:
