@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """README's pictures: the demo of every field, before, after and what was removed.
 
-    python -m benchmarks.pictures
+python -m benchmarks.pictures
 """
 
 from __future__ import annotations

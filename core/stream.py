@@ -258,7 +258,7 @@ def _finish(work: Work, core: Region, source: Array, before: Array | None, mask:
     if work.method.TRAITS.stored or result.values is source:
         copied = source if same else restore.stored(before, output, region)[0]
         return Piece(region, copied, before, before, result.maps, result.facts)
-    if not np.isfinite(result.values).all():
+    if not _finite(result.values):
         raise PellucidError(f"{work.plan.method} produced values that are not finite at {region}")
     keep = _kept(work, core, mask, source.shape)
     stored, clipped = restore.stored(result.values, output, region)
@@ -271,6 +271,13 @@ def _finish(work: Work, core: Region, source: Array, before: Array | None, mask:
         after = np.where(keep, before, after)
     invalid = 0 if mask is None else int(mask.size - np.count_nonzero(mask))
     return Piece(region, stored, before, after, result.maps, result.facts, clipped, invalid)
+
+
+def _finite(values: Array) -> bool:
+    """Return whether all are finite, without a mask as long as the values."""
+    if values.size == 0 or np.iscomplexobj(values):
+        return bool(np.isfinite(values).all())
+    return bool(np.isfinite(values.min()) and np.isfinite(values.max()))
 
 
 def _kept(work: Work, core: Region, mask: Array | None, shape: tuple[int, ...]) -> Array | None:

@@ -44,11 +44,7 @@ class Options:
         choices=(2, 3, 4, 6),
     )
     search: int = option(19, "radius of the search in samples; more finds more repeats and is slower")
-    group: int = option(
-        16,
-        "patches in a group, twice as many in the second stage; more suits repeated patterns",
-        choices=(4, 8, 16, 32),
-    )
+    group: int = option(16, "patches in a group; more suits repeated patterns", choices=(4, 8, 16, 32))
     threshold: float = option(2.7, "hard threshold in units of sigma; more removes more")
 
 
@@ -136,7 +132,7 @@ def estimate(planes: Tensor, variance: Tensor, lattices: list[_Lattice], options
         basic[c] = _spread(*sums, plane, first.origin[0])
     for c, plane in enumerate(noisy):
         pilot = _spectra(basic[c])
-        groups = _match(pilot, second, options.search, 2 * options.group) if c == 0 else groups
+        groups = _match(pilot, second, options.search, options.group) if c == 0 else groups
         _wiener(spectra[c], pilot, groups, levels[1], out=sums)
         noisy[c] = _spread(*sums, plane, first.origin[0])
     return torch.tensordot(mix.T, noisy * scale, 1)

@@ -96,22 +96,23 @@ def _stage(
     k, height, width = images.shape
     if 0 in (len(grid[0]), len(grid[1])):
         return images  # smaller than a patch
-    rows = slice(max(0, int(grid[0][0]) - knobs.reach), int(grid[0][-1]) + knobs.patch + knobs.reach)
-    near = (images if pilot is None else pilot)[:, rows]
-    match = _match(near, (grid[0] - rows.start, grid[1]), knobs, None if valid is None else valid[rows])
-    match += rows.start * width  # (reference, group) flat corners
+    first = max(0, int(grid[0][0]) - knobs.reach)  # matches lie among these lines
+    lines = min(height, int(grid[0][-1]) + knobs.patch + knobs.reach) - first
+    near = (images if pilot is None else pilot).narrow(1, first, lines)
+    match = _match(near, (grid[0] - first, grid[1]), knobs, None if valid is None else valid.narrow(0, first, lines))
+    match += first * width  # (reference, group) flat corners
     pixels = images.reshape(k, -1).T.contiguous()
     guide = None if pilot is None else pilot.reshape(k, -1).T.contiguous()
     span = torch.arange(knobs.patch, device=images.device)
-    inside = (span[:, None] * width + span[None, :]).reshape(-1)
+    inside = (span.unsqueeze(1) * width + span).reshape(-1)
     window = _window(knobs.patch, images)
-    total, weight = torch.zeros_like(pixels), torch.zeros_like(pixels[:, :1])
+    total, weight = torch.zeros_like(pixels), pixels.new_zeros((len(pixels), 1))
     for part in match.split(knobs.chunk):
-        index = (part[:, :, None] + inside).reshape(-1)
+        index = (part.unsqueeze(2) + inside).reshape(-1)
         noisy = pixels.index_select(0, index).view(len(part), knobs.group, -1, k)
         guided = None if guide is None else guide.index_select(0, index).view(noisy.shape)
         estimate, trust = _shrink(noisy, guided, knobs)
-        share = trust[:, None, None, None] * window[:, None]
+        share = trust.view(-1, 1, 1, 1) * window.unsqueeze(1)
         total.index_add_(0, index, (estimate * share).reshape(-1, k))
         weight.index_add_(0, index, share.expand(len(part), knobs.group, -1, 1).reshape(-1, 1))
     covered = weight > 0
@@ -128,40 +129,45 @@ def _match(images: Tensor, grid: tuple[Array, Array], knobs: Knobs, valid: Tenso
     shifts = range(-knobs.reach, knobs.reach + 1, knobs.step)
     offsets = [(0, 0)] + [(a, b) for a in shifts for b in shifts if (a, b) != (0, 0)]
     whole = None if valid is None else _whole(valid, knobs.patch)
-    distances = torch.full((len(offsets), len(rows), len(cols)), FAR, dtype=images.dtype, device=images.device)
-    distances[0] = -1.0
-    for i, (a, b) in enumerate(offsets[1:], start=1):
+    distances = [torch.full((len(rows), len(cols)), -1.0, dtype=images.dtype, device=images.device)]
+    for a, b in offsets[1:]:
         keep_rows = (rows + a >= 0) & (rows + a + knobs.patch <= height)
         keep_cols = (cols + b >= 0) & (cols + b + knobs.patch <= width)
         squared = _squared_difference(images, a, b)
         summed = _boxes(squared, rows, cols, knobs.patch)
-        ok = keep_rows[:, None] & keep_cols[None, :]
+        ok = keep_rows.unsqueeze(1) & keep_cols
         if whole is not None:
             there = whole.index_select(0, (rows + a).clamp(0, height - 1))
             ok &= there.index_select(1, (cols + b).clamp(0, width - 1))
-        distances[i] = torch.where(ok, summed, FAR)
-    near, choice = distances.reshape(len(offsets), -1).T.topk(min(knobs.group, len(offsets)), largest=False)
+        distances.append(torch.where(ok, summed, FAR))
+    near, choice = (
+        torch.stack(distances).reshape(len(offsets), -1).T.topk(min(knobs.group, len(offsets)), largest=False)
+    )
     choice = torch.where(near >= FAR, 0, choice)  # fewer neighbours than the group: repeat the reference
     if choice.shape[1] < knobs.group:
         choice = torch.nn.functional.pad(choice, (0, knobs.group - choice.shape[1]))
     flat = torch.as_tensor([a * width + b for a, b in offsets], device=images.device)
-    corner = (rows[:, None] * width + cols[None, :]).reshape(-1, 1)
+    corner = (rows.unsqueeze(1) * width + cols).reshape(-1, 1)
     return corner + flat.index_select(0, choice.reshape(-1)).view(choice.shape)
 
 
 def _squared_difference(images: Tensor, a: int, b: int) -> Tensor:
     """Return sum_k (z(p) - z(p + (a, b)))^2, 0 where p + (a, b) lies outside; summed in a fixed order."""
     _, height, width = images.shape
-    out = torch.zeros_like(images[0])
+    out = images.new_zeros((height, width))
     if abs(a) >= height or abs(b) >= width:
         return out
-    here = (slice(max(0, -a), height - max(0, a)), slice(max(0, -b), width - max(0, b)))
-    there = (slice(max(0, a), height - max(0, -a)), slice(max(0, b), width - max(0, -b)))
-    view = out[here]
-    for image in images:
-        difference = image[here] - image[there]
+    view = _shifted(out, -a, -b)
+    for image in images.unbind():
+        difference = _shifted(image, -a, -b) - _shifted(image, a, b)
         view.addcmul_(difference, difference)
     return out
+
+
+def _shifted(image: Tensor, a: int, b: int) -> Tensor:
+    """Return the part that is left where an image has moved by (a, b) out of its own frame."""
+    height, width = image.shape
+    return image.narrow(0, max(0, a), height - abs(a)).narrow(1, max(0, b), width - abs(b))
 
 
 def _boxes(values: Tensor, rows: Tensor, cols: Tensor, size: int) -> Tensor:
@@ -177,8 +183,10 @@ def _boxes(values: Tensor, rows: Tensor, cols: Tensor, size: int) -> Tensor:
 
 def _whole(valid: Tensor, size: int) -> Tensor:
     """Return which corners have a patch without holes."""
-    holes = torch.nn.functional.pad((~valid).float(), (0, size - 1, 0, size - 1), value=1.0)[None, None]
-    return torch.nn.functional.max_pool2d(holes, size, stride=1)[0, 0] == 0
+    holes = torch.nn.functional.pad((~valid).float(), (0, size - 1, 0, size - 1), value=1.0).view(
+        1, 1, -1, valid.shape[1] + size - 1
+    )
+    return torch.nn.functional.max_pool2d(holes, size, stride=1).view(valid.shape) == 0
 
 
 def _shrink(noisy: Tensor, pilot: Tensor | None, knobs: Knobs) -> tuple[Tensor, Tensor]:

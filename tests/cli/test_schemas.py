@@ -89,6 +89,13 @@ def test_private_and_given_values_follow_the_sidecar_schema(shell: Any, volume: 
     assert document["plan"]["noise"]["sigma"] == 30
 
 
+def test_the_document_inside_a_bids_sidecar_follows_the_same_schema(shell: Any, volume: Callable[..., Path]) -> None:
+    scan = volume("sub-01_T1w.nii.gz")
+    said(shell("mri", "denoise", scan.name, "--profile", "fast", "-q"))
+    beside = json.loads((shell.folder / "sub-01_desc-denoised_T1w.json").read_text(encoding="utf-8"))
+    validator("sidecar").validate(beside["Pellucid"])
+
+
 def test_a_refused_file_follows_the_info_schema(shell: Any, volume: Callable[..., Path]) -> None:
     scan = volume("sub-01_part-phase_bold.nii.gz")
     (document,) = holds("info", said(shell("mri", "info", scan.name, "--json")))
