@@ -8,6 +8,7 @@ TOML tables narrow where a setting holds: top level everywhere, ``[mri]`` in a f
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
 import os
 import tomllib
@@ -59,7 +60,7 @@ def settings(argv: list[str], field: str, verb: str) -> dict[str, tuple[Any, str
     for name, text in sorted(os.environ.items()):
         if name.startswith(PREFIX) and name not in OWN:
             key = name[len(PREFIX) :].lower()
-            if key in NAMES:
+            if key in NAMES or key in _own_options(field):
                 merged[key] = (text, name)
     return merged
 
@@ -83,6 +84,7 @@ def _of_sidecar(document: dict[str, Any], path: Path) -> dict[str, Any]:
     plan = document["plan"]
     table = {"method": plan["method"], "seed": plan["seed"]}
     table |= {k: v["value"] for k, v in plan["parameters"].items() if v["from"] == "given"}
+    table |= {k: v for k, v in plan.get("asked", {}).items() if isinstance(v, str)}
     noise = plan.get("noise") or {}
     if noise.get("from") == "given":
         table["sigma"] = str(noise["sigma"])
@@ -94,20 +96,23 @@ def _of_sidecar(document: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def _known(key: str, path: Path, field: str) -> str:
     name = key.replace("-", "_")
-    if name in NAMES or name in _method_options(field):
+    if name in NAMES or name in _own_options(field):
         return name
     near = difflib.get_close_matches(name, sorted(NAMES), 1)
-    raise UsageError(f"'{key}' is no setting", path, f"did you mean '{near[0]}'?" if near else "see 'pellucid config'")
+    raise UsageError(
+        f"'{key}' is no setting", path, f"did you mean '{near[0]}'?" if near else "names are those of the options"
+    )
 
 
-def _method_options(field: str) -> set[str]:
+def _own_options(field: str) -> set[str]:
     if field not in dict(FIELDS):
         return set()
     from pellucid.domains import registry
 
     declared = registry.field(field)
     modules = [registry.method(n, field) for n in registry.methods_of(declared)]
-    return {name for module in modules for name in module.Options.__dataclass_fields__}
+    flags = set(inspect.signature(declared.options).parameters) if declared.options else set()
+    return flags | {name for module in modules for name in module.Options.__dataclass_fields__}
 
 
 def default_map(argv: list[str]) -> dict[str, Any]:

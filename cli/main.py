@@ -105,6 +105,9 @@ def _guarded(arguments: list[str]) -> int:
     except typer.Exit as stop:
         return int(stop.exit_code)
     except typer.TyperException as error:
+        if error.format_message().startswith("Usage:"):  # a bare command shows its help
+            say(error.format_message())
+            return Exit.USAGE
         say(f"pellucid: {error.format_message()}: see 'pellucid --help'".replace(".: see", ": see"))
         return Exit.USAGE
     except PellucidError as error:

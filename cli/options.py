@@ -144,8 +144,10 @@ def of_methods(methods: dict[str, Any], taken: set[str]) -> Callable[..., Any]:
             text = option.metadata.get("help", "")
             choices = option.metadata.get("choices")
             shown = f"{text} [{'|'.join(map(str, choices))}]" if choices else text
-            helps.setdefault(option.name, []).append(f"{method_name}: {shown} Default {option.default}.")
-            kinds[option.name] = _plain(hints[option.name], option.metadata)
+            default = "" if option.default in ("", None) else f" Default {option.default}."
+            helps.setdefault(option.name, []).append(f"{method_name}: {shown}{default}")
+            kind = _plain(hints[option.name], option.metadata)
+            kinds[option.name] = kind if kinds.setdefault(option.name, kind) is kind else str
 
     def declare() -> None:
         """Methods' own options."""
@@ -157,13 +159,18 @@ def of_methods(methods: dict[str, Any], taken: set[str]) -> Callable[..., Any]:
                 inspect.Parameter.KEYWORD_ONLY,
                 default=None,
                 annotation=Annotated[
-                    kinds[name] | None, _o("--" + name.replace("_", "-"), panel="Method options", help=" ".join(texts))
+                    kinds[name] | None, _o(_flag(name, kinds[name]), panel="Method options", help=" ".join(texts))
                 ],
             )
             for name, texts in helps.items()
         ]
     )
     return declare
+
+
+def _flag(name: str, kind: Any) -> str:
+    word = name.replace("_", "-")
+    return f"--{word}/--no-{word}" if kind is bool else f"--{word}"
 
 
 def _plain(kind: Any, metadata: Any) -> Any:

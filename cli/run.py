@@ -29,7 +29,7 @@ def dry_run(path: Path, field_name: str, request: Request) -> dict[str, Any]:
         outputs.check(path, plan.names["output"], request)
     finally:
         subject.reader.close()
-    facts = sidecar.plan_facts(plan, request.method_options)
+    facts = sidecar.plan_facts(plan)
     document = {
         "schema": "pellucid/plan/1",
         "input": path.name if request.private else str(path),

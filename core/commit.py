@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pellucid.core.errors import OutputError
+from pellucid.core.errors import OutputError, PellucidError
 
 
 class Stage:
@@ -86,9 +86,14 @@ def staged(target: Path, *, force: bool) -> Iterator[Stage]:
     stage.open(force)
     try:
         yield stage
+    except PellucidError as error:
+        stage.discard()
+        if str(stage.folder) in str(error.path):
+            error.path = target  # users know the output, not where it was staged
+        raise
     except OSError as error:
         stage.discard()
-        if isinstance(error, OutputError) or error.errno not in _DISK:
+        if error.errno not in _DISK:
             raise
         raise OutputError(_reason(error), target, "nothing was written") from error
     except BaseException:

@@ -39,21 +39,33 @@ def fingerprint(path: Path) -> dict[str, Any]:
     return {"name": path.name, "bytes": size, kind: digest.hexdigest()}
 
 
-def plan_facts(plan: Plan, given: Mapping[str, Any]) -> dict[str, Any]:
+def plan_facts(plan: Plan) -> dict[str, Any]:
     """Return the plan as the sidecar stores it; each parameter says where it came from."""
     options = asdict(plan.options) if is_dataclass(plan.options) and not isinstance(plan.options, type) else {}
     return {
         "method": plan.method,
         "why": plan.reason,
         "parameters": {
-            k: {"value": v, "from": "given" if k in given else "default"} for k, v in sorted(options.items())
+            k: {"value": v, "from": "given" if k in plan.given else "default"} for k, v in sorted(options.items())
         },
         "noise": _noise(plan.noise),
+        "asked": dict(plan.asked),
+        "dtype": plan.output.dtype if plan.output else None,
         "tiles": len(plan.tiles),
         "halo": list(plan.halo),
         "device": plan.device,
         "seed": plan.seed,
     }
+
+
+def made_from(path: Path, source: Path) -> bool:
+    """Tell whether the sidecar ``path`` says that its output was made from ``source`` as it is now."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = stored.get("Pellucid", stored)["input"]
+        return bool(all(stored.get(k) == v for k, v in fingerprint(source).items() if k != "name" or "name" in stored))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _noise(noise: Noise | None) -> dict[str, Any] | None:

@@ -268,6 +268,8 @@ class Plan:
     output: Description | None = None
     names: Mapping[str, Path] = field(default_factory=dict)
     warnings: tuple[tuple[str, str], ...] = ()
+    given: tuple[str, ...] = ()  # options of the method that were given, not defaulted
+    asked: Mapping[str, Any] = field(default_factory=dict)  # what else changes the result: region, mask, kind
     extras: Mapping[str, Any] = field(default_factory=dict)  # field facts for methods: rate_hz, wavelengths_nm
 
 

@@ -48,12 +48,12 @@ def denoise(path: Path, declared: Field, request: Request, report: Report, *, re
     try:
         described = _described(subject, declared, request)
         planned = make_plan(described, declared, request)
-        facts = sidecar.plan_facts(planned, request.method_options)
+        facts = sidecar.plan_facts(planned)
         target, wanted = planned.names["output"], sidecar.plan_hash(facts)
         beside = outputs.sidecar_path(target, subject.reader.description.format)
         if resume and sidecar.matches(beside, target, path, wanted):
             return Outcome(target, {"plan": facts}, planned.warnings, resumed=True)
-        if resume and beside.exists():  # an output of ours that is stale or incomplete is made again
+        if resume and sidecar.made_from(beside, path):  # our own output of this input, stale or incomplete
             request = replace(request, force=True)
         outputs.check(subject.path, target, request)
         return run(described, declared, planned, request, report)
@@ -96,11 +96,22 @@ def make_plan(subject: Subject, declared: Field, request: Request) -> Plan:
         seed=request.seed,
         extras=declared.extras(subject) if declared.extras else {},
     )
+    made = replace(made, given=tuple(sorted(given)), asked=_asked(request))
     found = () if method.TRAITS.stored else describe.warnings(subject, declared)
     if request.strict and found:
         raise Refused(found[0][1], subject.path, "leave out --strict to go on")
     where = names.output_path(subject.path, subject.reader.description.format, declared, request)
     return replace(made, names={"output": where}, warnings=found)
+
+
+def _asked(request: Request) -> dict[str, Any]:
+    """Return what changes the result besides method, options and noise; files by what they hold."""
+    found: dict[str, Any] = {"region": request.region, "force_kind": request.force_kind}
+    for name in ("mask", "noise_in"):
+        path = getattr(request, name)
+        if path is not None:
+            found[name] = {k: v for k, v in sidecar.fingerprint(path).items() if k != "name"}
+    return {k: v for k, v in found.items() if v}
 
 
 def names_bytes(text: str) -> int:
@@ -122,12 +133,22 @@ def _out_dtype(subject: Subject, request: Request) -> str:
     if request.out_dtype == "same" or request.method == "identity":
         return description.dtype
     if request.out_dtype:
-        return request.out_dtype
+        return _dtype(request.out_dtype)
     if description.out_dtype:
         return description.out_dtype
     traits = find.module_of(subject.reader.description.format).FORMAT
     integer = np.dtype(description.dtype).kind in "iu"
     return "float32" if integer and traits.integers == "float32" else description.dtype
+
+
+def _dtype(text: str) -> str:
+    try:
+        dtype = np.dtype(text)
+    except TypeError:
+        dtype = np.dtype(object)
+    if dtype.kind not in "iufc":
+        raise UsageError(f"--out-dtype {text} is no sample type", hint="write for instance same, float32 or int16")
+    return str(dtype)
 
 
 def _noise(subject: Subject, declared: Field, method: Any, request: Request) -> Noise | None:
@@ -190,6 +211,9 @@ def run(subject: Subject, declared: Field, planned: Plan, request: Request, repo
         last = outputs.write_sidecar(stage.path, subject.path, kind, ready, request.private)
         extra.publish()
         stage.publish((last,))
+    describe_folder = getattr(find.module_of(kind), "describe_folder", None)
+    if describe_folder and request.out_folder:
+        describe_folder(target, document["pellucid"]["version"])
     return Outcome(target, document, planned.warnings, pictures=extra.pictures)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,8 @@ def make_options(method: Any, given: dict[str, Any]) -> Any:
     from dataclasses import fields
 
     known = {f.name: f for f in fields(method.Options)}
+    hints = typing.get_type_hints(method.Options)
+    given = {k: _as(hints.get(k), v, k) for k, v in given.items()}
     for name, value in given.items():
         flag = "--" + name.replace("_", "-")
         if name not in known:
@@ -107,6 +110,17 @@ def make_options(method: Any, given: dict[str, Any]) -> Any:
         if choices and value not in choices:
             raise UsageError(f"{flag} {value} is not one of {', '.join(map(str, choices))}")
     return method.Options(**given)
+
+
+def _as(kind: Any, value: Any, name: str) -> Any:
+    """Return a word as the number an option wants: methods may share a flag of different types."""
+    if not isinstance(value, str) or kind not in (int, float):
+        return value
+    try:
+        return kind(value)
+    except ValueError:
+        flag = "--" + name.replace("_", "-")
+        raise UsageError(f"{flag} {value} is no number for this method") from None
 
 
 def native(value: Any) -> Any:

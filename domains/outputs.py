@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pellucid.core import commit, restore, sidecar
-from pellucid.core.errors import OutputError, UsageError
+from pellucid.core.errors import FormatError, OutputError, UsageError
 from pellucid.core.lazy import np
 from pellucid.core.measure import Measured
 from pellucid.core.stream import Piece
@@ -49,7 +49,10 @@ def writer(path: Path, subject: Subject, output: Description) -> Any:
     if "splice" in own.FORMAT.writes and any(name.endswith(s) for s in own.FORMAT.suffixes):
         return own.splice(path, source, replace(output, axes=source.description.axes))
     other = find.by_suffix(path, subject.formats)
-    return other.compose(path, replace(output, format=other.FORMAT.name))
+    try:
+        return other.compose(path, replace(output, format=other.FORMAT.name))
+    except FormatError as error:
+        raise UsageError(f"{other.FORMAT.title} cannot hold this: {error.what}", path, error.hint) from error
 
 
 def sidecar_path(target: Path, format_name: str) -> Path:
@@ -173,7 +176,7 @@ def document(
     subject: Subject, plan: Plan, traits: Traits, request: Request, *, measured: Measured, staged: Path
 ) -> dict[str, Any]:
     """Return the sidecar's document."""
-    facts = sidecar.plan_facts(plan, request.method_options)
+    facts = sidecar.plan_facts(plan)
     found: dict[str, Any] = {
         "schema": sidecar.SCHEMA,
         "pellucid": {"version": sidecar.versions()["pellucid"]},

@@ -21,7 +21,7 @@ class Request:
     method: str = ""
     out: Path | None = None
     out_folder: bool = False  # ``out`` is a folder even if it does not exist yet
-    sigma: str = "auto"  # a number, N/255, N% or auto
+    sigma: str = "auto"  # a number, N/255 or auto
     estimator: str = ""
     noise_in: Path | None = None
     noise_out: Path | None = None

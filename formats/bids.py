@@ -180,9 +180,10 @@ def annotate(staged: Path, source: Path, document: Mapping[str, Any], private: b
     return known
 
 
-def describe_folder(folder: Path, version: str) -> None:
-    """Write ``dataset_description.json`` into a folder of derivatives that has none above it."""
-    if root(folder / "any") is None:
+def describe_folder(target: Path, version: str) -> None:
+    """Write ``dataset_description.json`` beside a BIDS output that has none above it."""
+    folder = target.parent
+    if entities(target.name) and root(target) is None:
         text = json.dumps(dataset_description("pellucid", version), indent=1, sort_keys=True)
         (folder / "dataset_description.json").write_text(text + "\n", encoding="utf-8")
 

@@ -16,6 +16,7 @@ from pellucid.core.lazy import np
 from pellucid.core.types import Description, FormatTraits, Reader, Region, Writer
 from pellucid.formats import nifti_header as headers
 from pellucid.formats.bids import annotate as annotate
+from pellucid.formats.bids import describe_folder as describe_folder
 from pellucid.formats.bids import sidecar_name as sidecar_name
 from pellucid.formats.companions import Companions, beside, gradients
 from pellucid.formats.nifti_header import GZIP, Layout

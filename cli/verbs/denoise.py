@@ -82,6 +82,7 @@ def run(field_name: str, values: dict[str, Any], flags: set[str]) -> int:
         if values["json"]:
             put(row["document"])
         return 0
+    batch.place(request, paths[0], many, None)  # options that name one file are an error before anything is done
     status, codes = batch.Status(values["status"]), []
     how = {"quiet": values["quiet"] or values["jobs"] > 1, "resume": values["resume"], "many": many}
     for row in batch.rows(paths, field_name, request, jobs=values["jobs"], relative_to=values["relative_to"], **how):

@@ -63,6 +63,14 @@ def single_band(subject: Subject) -> Refusal | None:
     return Refusal("has a single usable band", "use `pellucid image denoise`", soft=False)
 
 
+def empty(subject: Subject) -> Refusal | None:
+    """Refuse a scene without a single valid pixel, where the probe sees all of it."""
+    d = subject.description
+    if d.series != "band" or len(d.bad) == d.shape[-1] or subject.probe.shape != d.shape or _valid(subject).any():
+        return None
+    return Refusal("holds no valid pixel: there is nothing to denoise", "check nodata and mask", soft=False)
+
+
 def resampled(subject: Subject) -> tuple[str, str] | None:
     """Warn of noise shared between neighbours: the scene was resampled to a map grid."""
     d = subject.description

@@ -50,7 +50,7 @@ FIELD = Field(
         Choice("nlm", always, f"fewer than {FEWEST} bands: each is denoised on its own"),
     ),
     methods=("lowrank", "nlm", "wavelet", "tv", "identity"),
-    refuse=(checks.complex_samples, checks.library, checks.labels, checks.colours, checks.single_band),
+    refuse=(checks.complex_samples, checks.library, checks.labels, checks.colours, checks.single_band, checks.empty),
     warn=(checks.resampled, checks.disordered, checks.bad_bands, checks.few_pixels),
     estimate=metrics.estimate,
     estimators=metrics.ESTIMATORS,

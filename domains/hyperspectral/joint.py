@@ -101,8 +101,8 @@ def _stage(
     near = (images if pilot is None else pilot).narrow(1, first, lines)
     match = _match(near, (grid[0] - first, grid[1]), knobs, None if valid is None else valid.narrow(0, first, lines))
     match += first * width  # (reference, group) flat corners
-    pixels = images.reshape(k, -1).T.contiguous()
-    guide = None if pilot is None else pilot.reshape(k, -1).T.contiguous()
+    pixels = images.reshape(k, -1).t().clone(memory_format=torch.contiguous_format)
+    guide = None if pilot is None else pilot.reshape(k, -1).t().clone(memory_format=torch.contiguous_format)
     span = torch.arange(knobs.patch, device=images.device)
     inside = (span.unsqueeze(1) * width + span).reshape(-1)
     window = _window(knobs.patch, images)
@@ -119,7 +119,7 @@ def _stage(
     total /= torch.where(covered, weight, torch.ones_like(weight))
     result = torch.where(covered, total, pixels)
     del total, pixels, guide
-    return result.T.reshape(k, height, width).contiguous()
+    return result.t().reshape(k, height, width).clone(memory_format=torch.contiguous_format)
 
 
 def _match(images: Tensor, grid: tuple[Array, Array], knobs: Knobs, valid: Tensor | None) -> Tensor:
@@ -141,7 +141,7 @@ def _match(images: Tensor, grid: tuple[Array, Array], knobs: Knobs, valid: Tenso
             ok &= there.index_select(1, (cols + b).clamp(0, width - 1))
         distances.append(torch.where(ok, summed, FAR))
     near, choice = (
-        torch.stack(distances).reshape(len(offsets), -1).T.topk(min(knobs.group, len(offsets)), largest=False)
+        torch.stack(distances).reshape(len(offsets), -1).t().topk(min(knobs.group, len(offsets)), largest=False)
     )
     choice = torch.where(near >= FAR, 0, choice)  # fewer neighbours than the group: repeat the reference
     if choice.shape[1] < knobs.group:
@@ -183,7 +183,7 @@ def _boxes(values: Tensor, rows: Tensor, cols: Tensor, size: int) -> Tensor:
 
 def _whole(valid: Tensor, size: int) -> Tensor:
     """Return which corners have a patch without holes."""
-    holes = torch.nn.functional.pad((~valid).float(), (0, size - 1, 0, size - 1), value=1.0).view(
+    holes = torch.nn.functional.pad(valid.logical_not().float(), (0, size - 1, 0, size - 1), value=1.0).view(
         1, 1, -1, valid.shape[1] + size - 1
     )
     return torch.nn.functional.max_pool2d(holes, size, stride=1).view(valid.shape) == 0
@@ -221,7 +221,7 @@ def _transform(group: Tensor, axes: Tensor, knobs: Knobs) -> Tensor:
 def _back(spectrum: Tensor, axes: Tensor, knobs: Knobs) -> Tensor:
     n, members, size, k = spectrum.shape
     haar, dct = _haar(members, spectrum), _dct(knobs.patch, spectrum)
-    rotated = haar.T @ (dct.T @ spectrum).view(n, members, size * k)
+    rotated = haar.t() @ (dct.t() @ spectrum).view(n, members, size * k)
     return (rotated.view(n, -1, k) @ axes.transpose(1, 2)).view(n, members, size, k)
 
 

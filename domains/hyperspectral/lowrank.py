@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pellucid.core.errors import Refused
 from pellucid.core.estimate.regression import signal_subspace
 from pellucid.core.lazy import ndimage, np, special, torch
 from pellucid.core.types import Noise, Plan, Result, Tile, Traits, option
@@ -108,7 +109,15 @@ def gather(tile: Tile, carry: gram.Statistics | None, plan: Plan) -> gram.Statis
 
 
 def settle(carry: gram.Statistics, plan: Plan) -> State:
-    """Return noise, subspace and corrections of the scene."""
+    """Return noise, subspace and corrections of the scene.
+
+    Raises
+    ------
+    Refused
+        Not one pixel is valid.
+    """
+    if carry.count == 0:
+        raise Refused("the scene holds no valid pixel: there is nothing to denoise", hint="check nodata and mask")
     options = plan.options or Options()
     sigma = _given(plan.noise, len(carry.shift))
     repair = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pellucid.core.errors import UsageError
+from pellucid.core.errors import Refused
 from pellucid.core.estimate.regression import PIXELS_PER_BAND, Subspace, regression_sigma, signal_subspace
 from pellucid.core.lazy import np
 from pellucid.core.types import Noise
@@ -31,7 +31,7 @@ def estimate(subject: Subject, estimator: str) -> Noise:
 
     Raises
     ------
-    UsageError
+    Refused
         There are too few valid pixels for either.
     """
     d = subject.description
@@ -40,7 +40,8 @@ def estimate(subject: Subject, estimator: str) -> Noise:
     values = subject.probe[..., good]
     ok = valid(values, d)
     if int(ok.sum()) < 4:
-        raise UsageError("has too few valid pixels to estimate its noise", subject.path, "give --sigma")
+        why = f"has {int(ok.sum())} valid pixels where its noise would be estimated"
+        raise Refused(why, subject.path, "check nodata and mask, or give --sigma")
     regress = estimator != "difference" and int(ok.sum()) > PIXELS_PER_BAND * len(good) and len(good) > 2
     sigma = np.zeros(d.shape[-1])
     sigma[good] = _subspace(values[ok]).sigma if regress else difference_sigma(values, ok)

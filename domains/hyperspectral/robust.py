@@ -32,6 +32,7 @@ SCENE = 0.2  # share of bands in which a column's "offset" is scene
 STRIPED = 0.03  # share of a band's columns with offsets that fires the test: Gaussian tails give 1e-5
 SPECKLED = 0.01  # share of a band's samples confirmed as impulses that fires the test
 SPECKLED_BANDS = 3  # in as many bands: a real scene has one or two with heavy tails
+CLUSTERED = 3.0  # times chance that neighbouring bands are hit together: impulses 1.0 to 1.2, field edges 12 and more
 MEDIAN_NOISE = 1.1  # noise of a sample minus the median of its 3 x 3 neighbourhood, over its own
 
 
@@ -70,8 +71,8 @@ def repair(
         return None, None, None
     confirmed = False
     if forced or dead.any() or spiky:
-        *fitted, share = _fit(stats, (offset, space), dead, sigma, rank=rank, speckled=spiky or forced)
-        confirmed = _third(share) > SPECKLED
+        *fitted, hits = _fit(stats, (offset, space), dead, sigma, rank=rank, speckled=spiky or forced)
+        confirmed = _impulsive(hits)
         if not (forced or dead.any() or striped or confirmed):
             return None, None, None
         if forced or dead.any() or confirmed:  # stripes alone are better known from the sums of all pixels
@@ -140,7 +141,7 @@ def _suspicion(stats: Statistics, dead: Array) -> Array:
 def _fit(
     stats: Statistics, begin: tuple[Array, Subspace], dead: Array, sigma: Array | None, *, rank: int, speckled: bool
 ) -> tuple[Array, Subspace, Array, Array]:
-    """Return offsets, subspace, mean and the share of impulses per band, from the kept sample."""
+    """Return offsets, subspace, mean and the impulses (pixel, band) of the kept sample."""
     offset, space = begin
     space = Subspace(space.sigma, space.basis[:, space.values[: space.rank] > MARGINS[0]], space.values)
     sample = np.concatenate(stats.sample)
@@ -159,15 +160,17 @@ def _fit(
         filled, mask = _fill(white, mask, space, lost, suspect)
         covariance = _covariance(filled, mask) * np.outer(space.sigma, space.sigma)
         space = signal_subspace(covariance, max(len(filled) - 1, 1), sigma, rank=rank, margin=margin)
-        means = np.where(_witnessed(mask & ~lost, suspect) > SPECKLED / 3, despiked, stats.column_means())
+        hits = mask & ~lost if suspect is None else mask & ~lost & suspect  # seen in space as well
+        means = np.where(hits.mean(0) > SPECKLED / 3, despiked, stats.column_means())
         offset = _offsets(stats, means, space, dead)
-    return offset, space, _mean(stats, means - offset, dead), _witnessed(mask & ~lost, suspect)
+    return offset, space, _mean(stats, means - offset, dead), hits
 
 
-def _witnessed(mask: Array, suspect: Array | None) -> Array:
-    """Return the share of impulses per band that stand out in space as well."""
-    share: Array = (mask if suspect is None else mask & suspect).mean(0)
-    return share
+def _impulsive(hits: Array) -> bool:
+    """Tell impulses of a detector from features of a scene: bands are hit independently of their neighbours."""
+    share = hits.mean(0)
+    pairs = (hits[:, 1:] & hits[:, :-1]).mean(0).sum()
+    return bool(_third(share) > SPECKLED and pairs <= CLUSTERED * (share[1:] * share[:-1]).sum() + 1 / len(hits))
 
 
 def _fill(white: Array, mask: Array, space: Subspace, lost: Array, suspect: Array | None) -> tuple[Array, Array]:

@@ -25,7 +25,7 @@ FIELD = Field(
     series="channel",
     formats=("png", "tiff", "jpeg", "npy", "npz"),
     kind="intensity",
-    # On tuning pictures at sigma 10/255 nlm and bm3d agree within .03 dB, and nlm takes an eighth of the time;
+    # On tuning pictures at sigma 10/255 nlm and bm3d agree within .03 dB, and nlm takes a fifth of the time;
     # it alone is told when neighbouring samples share their noise, as in most camera files.
     choose=(Choice("nlm", always, "fast, and safe with the correlated noise of camera pictures"),),
     methods=("nlm", "bm3d", "wavelet", "tv", "identity"),

@@ -87,7 +87,13 @@ def dwi(
         units=("mm", "mm", "mm", "s"),
         slab=2,
         out_dtype="float32",
-        acquisition={"bvals": bvals, "bvecs": bvecs, "repetition_s": 3.0, "coils": coils},
+        acquisition={
+            "bvals": bvals,
+            "bvecs": bvecs,
+            "repetition_s": 3.0,
+            "coils": coils,
+            "affine": _affine(truth.shape, 2.0),
+        },
     )
     law = _law(sigma, coils)
     return Phantom(truth.astype(np.float32), noisy.astype(np.float32), description, law, mask)
@@ -111,8 +117,15 @@ def t1(seed: int = 0, *, percent: float = 5.0, shape: tuple[int, ...] = T1_SHAPE
         units=("mm", "mm", "mm"),
         slab=2,
         out_dtype="float32",
+        acquisition={"affine": _affine(truth.shape, 1.0)},
     )
     return Phantom(truth.astype(np.float32), noisy.astype(np.float32), description, _law(sigma, 1), head > 0.5)
+
+
+def _affine(shape: tuple[int, ...], step: float) -> list[list[float]]:
+    """Return the way from voxels to mm (RAS), the middle of the grid at the origin."""
+    rows = [[step if i == j else 0.0 for j in range(3)] + [-step * (shape[i] - 1) / 2] for i in range(3)]
+    return [*rows, [0.0, 0.0, 0.0, 1.0]]
 
 
 def gradients() -> tuple[Array, Array]:

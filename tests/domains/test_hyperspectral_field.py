@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from pellucid.core import restore
-from pellucid.core.types import Description
+from pellucid.core.errors import Refused
+from pellucid.core.types import Description, Plan, Tile
 from pellucid.domains.declare import Subject
-from pellucid.domains.hyperspectral import checks, metrics, phantom
+from pellucid.domains.hyperspectral import checks, lowrank, metrics, phantom
 from pellucid.domains.hyperspectral.field import FIELD
 
 
@@ -68,6 +69,7 @@ def test_a_scene_is_accepted_and_denoised_by_lowrank(simulated):
         (np.repeat(np.arange(64, dtype=np.uint8).reshape(8, 8), 6, 1)[..., None], {}, "class map"),
         (np.ones((8, 8, 3), np.uint8), {}, "colour"),
         (np.ones((8, 8, 12)), {"bad": tuple(range(11))}, "single"),
+        (np.full((8, 8, 12), -9.0), {"nodata": -9.0}, "no valid pixel"),
     ],
 )
 def test_what_is_no_scene_is_refused(values, changes, word):
@@ -124,6 +126,17 @@ def test_a_bad_band_has_no_noise_and_stays_out(simulated):
     noise = FIELD.estimate(Subject(Held(values, description), description), "")
     assert noise.sigma[7] == 0
     assert np.median(noise.sigma / made.noise.sigma) == pytest.approx(1, abs=0.1)
+
+
+def test_a_scene_without_a_valid_pixel_is_refused_by_every_way_in():
+    nothing = np.full((12, 12, 15), -1.0, np.float32)
+    given = subject(nothing, nodata=-1.0)
+    with pytest.raises(Refused, match="0 valid pixels"):
+        FIELD.estimate(given, "")
+    plan = Plan("lowrank", options=lowrank.Options())
+    tile = Tile.whole(np.zeros_like(nothing), spatial=2, mask=np.zeros((12, 12), bool))
+    with pytest.raises(Refused, match="no valid pixel"):
+        lowrank.settle(lowrank.gather(tile, None, plan), plan)
 
 
 def test_metrics_know_closed_forms():

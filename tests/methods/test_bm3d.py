@@ -131,3 +131,18 @@ def test_a_constant_stays_and_the_mean_is_kept(grey):
     constant = np.full((40, 40), 0.3, np.float32)
     assert np.allclose(run(constant), constant, atol=1e-6)
     assert run(y).mean() == pytest.approx(y.mean(), abs=3e-4)
+
+
+@pytest.mark.parametrize("search", [1, 2])
+def test_a_group_takes_no_more_than_the_search_sees(search):
+    clean = np.full((24, 24), 0.5, np.float32)
+    out = run(noisy(clean, 0.1), 0.1, search=search, group=32)
+    assert psnr(clean, out) > psnr(clean, noisy(clean, 0.1)) + 3
+
+
+def test_numbers_of_a_patch_lie_side_by_side_in_memory():
+    plane = bm3d.torch.rand(20, 30)
+    spectra = bm3d._spectra(plane)
+    assert spectra.is_contiguous() and spectra.shape == (13 * 23, 64)
+    patch = plane[5:13, 7:15]
+    assert np.allclose(spectra[5 * 23 + 7].square().sum(), patch.square().sum(), rtol=1e-5)  # orthonormal

@@ -234,3 +234,19 @@ def test_the_joint_filter_keeps_a_constant_and_removes_white_noise():
     assert float(joint.denoise(noise, frame, joint.Knobs()).square().mean()) < 0.06
     level = torch.full((3, 40, 40), 50.0)
     torch.testing.assert_close(joint.denoise(level, frame, joint.Knobs()), level, rtol=1e-3, atol=0)
+
+
+def test_field_edges_do_not_fire_the_test_for_impulses():
+    from pellucid.domains.hyperspectral import robust
+
+    rng = np.random.default_rng(0)
+    impulses = rng.random((5000, 30)) < np.where(np.arange(30) % 3 == 0, 0.05, 0.0005)
+    edges = (rng.random((5000, 1)) < 0.03) & (rng.random((5000, 30)) < 0.7)
+    assert robust._impulsive(impulses)
+    assert not robust._impulsive(edges)
+
+
+def test_an_accelerator_gets_every_tensor():
+    import torch
+
+    assert lowrank.kernel_for_purity(torch.device("cpu")).shape == (3, 20, 20)
