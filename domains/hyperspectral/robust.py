@@ -30,6 +30,7 @@ IMPULSE = 4.5  # whitened residual that makes a sample an impulse
 OFFSET = 4.5  # robust standard deviations of a column's mean that make an offset
 SCENE = 0.2  # share of bands in which a column's "offset" is scene
 STRIPED = 0.03  # share of a band's columns with offsets that fires the test: Gaussian tails give 1e-5
+FEWEST_STRIPES = 3  # columns of one band: among a few dozen columns one stands out by chance
 SPECKLED = 0.01  # share of a band's samples confirmed as impulses that fires the test
 SPECKLED_BANDS = 3  # in as many bands: a real scene has one or two with heavy tails
 CLUSTERED = 3.0  # times chance that neighbouring bands are hit together: impulses 1.0 to 1.2, field edges 12 and more
@@ -65,7 +66,7 @@ def repair(
     offset, space, mean = _first(stats, dead, sigma, rank)
     if np.median(space.sigma) <= gram.GRAIN * np.median(np.abs(mean)) and not forced:
         return None, None, None  # nothing but rounding is left to correct
-    striped = bool((offset != 0).mean(0).max() > STRIPED)
+    striped = bool((offset != 0).sum(0).max() > max(STRIPED * len(offset), FEWEST_STRIPES - 1))
     spiky = bool(_third(_suspicion(stats, dead)) > SPECKLED)
     if not (forced or dead.any() or striped or spiky):
         return None, None, None
