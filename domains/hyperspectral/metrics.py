@@ -171,7 +171,7 @@ def judge(before: Array, after: Array, description: Description, noise: Noise | 
 
 
 def picture(values: Array, description: Description) -> Array:
-    """Return a false-colour view (line, sample, 3) in physical units: the bands nearest red, green and blue."""
+    """Return a false-colour view (line, sample, 3) in physical units: short-wave infrared, near infrared, red."""
     if values.ndim == 2:
         return np.asarray(values, dtype=np.float32)
     bad = set(description.bad)

@@ -177,11 +177,12 @@ def test_the_judge_tells_noise_from_scene(simulated):
     assert right["stripes"] == pytest.approx(1, abs=0.3)
 
 
-def test_the_view_is_a_stretched_false_colour(simulated):
+def test_the_view_holds_the_bands_nearest_2200_850_and_650_nanometres_unscaled(simulated):
     made, _ = simulated
     view = FIELD.picture(made.truth.astype(np.float32), made.description)
-    assert view.shape == (48, 48, 3)
-    assert view.min() == 0 and view.max() == 1
+    centres = np.asarray(made.description.acquisition["wavelengths_nm"])
+    nearest = [int(np.abs(centres - w).argmin()) for w in (2200, 850, 650)]
+    np.testing.assert_array_equal(view, made.truth[..., nearest].astype(np.float32))
 
 
 @pytest.mark.parametrize("case", FIELD.cases)
