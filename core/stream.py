@@ -268,7 +268,10 @@ def _finish(work: Work, core: Region, source: Array, before: Array | None, mask:
     if keep is not None:
         copied = source if same else restore.stored(before, output, region)[0]
         stored = np.where(keep, copied, stored)
-        after = np.where(keep, before, after)
+        if after.flags.writeable and not (np.may_share_memory(after, before) or np.may_share_memory(after, source)):
+            np.copyto(after, before, where=keep)  # the method's own array: no third copy of a tile
+        else:
+            after = np.where(keep, before, after)
     invalid = 0 if mask is None else int(mask.size - np.count_nonzero(mask))
     return Piece(region, stored, before, after, result.maps, result.facts, clipped, invalid)
 
