@@ -19,7 +19,7 @@ from typing import Any
 from pellucid.cli.main import Ended, say
 from pellucid.cli.run import one
 from pellucid.core import resources
-from pellucid.core.errors import Exit, PellucidError, UsageError
+from pellucid.core.errors import Exit, OutputError, PellucidError, UsageError
 from pellucid.domains.request import Request
 
 COLUMNS = ("input", "output", "status", "code", "method", "sigma", "seconds", "message")
@@ -161,10 +161,12 @@ class Status:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        if path is not None and path.suffix != ".jsonl":
-            path.write_text("\t".join(COLUMNS) + "\n", encoding="utf-8")
-        elif path is not None:
-            path.write_text("", encoding="utf-8")
+        if path is None:
+            return
+        try:
+            path.write_text("" if path.suffix == ".jsonl" else "\t".join(COLUMNS) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"cannot be written ({error.strerror})", path, "name another --status file") from error
 
     def add(self, row: dict[str, Any]) -> None:
         """Append one row and flush it."""

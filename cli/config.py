@@ -52,7 +52,8 @@ def settings(argv: list[str], field: str, verb: str) -> dict[str, tuple[Any, str
     merged: dict[str, tuple[Any, str]] = {}
     for path in files(argv):
         table = _load(path)
-        layers = [table, table.get(field, {}), table.get(field, {}).get(verb, {})]
+        inner = table[field] if isinstance(table.get(field), dict) else {}
+        layers = [table, inner, inner[verb] if isinstance(inner.get(verb), dict) else {}]
         for layer in layers:
             for key, value in layer.items():
                 if not isinstance(value, dict):

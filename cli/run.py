@@ -26,7 +26,7 @@ def dry_run(path: Path, field_name: str, request: Request) -> dict[str, Any]:
     try:
         describe.refuse(subject, declared, request.force_kind)
         plan = line.make_plan(subject, declared, request)
-        outputs.check(path, plan.names["output"], request)
+        outputs.check(subject, plan.names["output"], request)
     finally:
         subject.reader.close()
     facts = sidecar.plan_facts(plan)

@@ -9,6 +9,7 @@ At every instant the target is absent, the old file, or the complete new one.
 from __future__ import annotations
 
 import errno
+import filecmp
 import os
 import shutil
 import socket
@@ -23,9 +24,10 @@ class Stage:
     """A private folder beside a target; ``publish`` moves its files into place, the target last."""
 
     def __init__(self, target: Path) -> None:
-        self.target = target
+        self.target, self.force = target, False
         host = socket.gethostname().split(".")[0]
         self.folder = target.parent / f".{target.name}.{host}.{os.getpid()}.part"
+        self.inputs: tuple[Path, ...] = ()  # files that no companion may replace, whatever --force says
 
     @property
     def path(self) -> Path:
@@ -40,6 +42,7 @@ class Stage:
         OutputError
             The target exists, or the folder cannot be written.
         """
+        self.force = force
         if self.target.exists() and not force:
             raise OutputError("exists", self.target, "use --force to replace it")
         try:
@@ -52,9 +55,7 @@ class Stage:
 
     def publish(self, last: Iterable[str] = ()) -> list[Path]:
         """Flush everything and rename: companions first, then the target, then the names in ``last``."""
-        tail = [self.target.name, *last]
-        names = sorted(p.name for p in self.folder.iterdir() if p.name not in tail) + tail
-        present = [self.folder / name for name in names if (self.folder / name).exists()]
+        present = self.ready(tuple(last))
         mask = os.umask(0)
         os.umask(mask)
         for path in present:
@@ -67,6 +68,26 @@ class Stage:
         self.folder.rmdir()
         _sync(self.target.parent)
         return moved
+
+    def ready(self, last: tuple[str, ...] = ()) -> list[Path]:
+        """Return what is staged in the order of publishing; refuse what must not be replaced.
+
+        Raises
+        ------
+        OutputError
+            A companion is part of the input, or exists with other content and ``force`` was not given.
+        """
+        tail = [self.target.name, *last]
+        names = sorted(p.name for p in self.folder.iterdir() if p.name not in tail) + tail
+        present = [self.folder / name for name in names if (self.folder / name).exists()]
+        for path in present:
+            there = self.target.parent / path.name
+            if any(same_file(there, own) for own in self.inputs):
+                raise OutputError("is part of the input", there, "choose another name with -o")
+            other = path.name not in last and there.exists() and not filecmp.cmp(path, there, shallow=False)
+            if other and not self.force:
+                raise OutputError("exists", there, "use --force to replace it")  # a companion, or came meanwhile
+        return present
 
     def discard(self) -> None:
         """Remove everything staged."""

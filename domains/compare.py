@@ -43,7 +43,8 @@ def _extent(declared: Field, size: str) -> tuple[int, ...] | None:
         extent = tuple(int(n) for n in size.lower().split("x"))
     except ValueError:
         extent = ()
-    if not extent or min(extent) < 1:
+    counts = {len(s) + more for s in declared.spatial for more in (0, declared.series is not None)}
+    if len(extent) not in counts or min(extent) < 1:
         words = " or ".join(declared.sizes)
         raise UsageError(f"--size {size} is no size", hint=f"{words or 'full'}, or extents such as 64x64x30")
     return extent

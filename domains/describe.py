@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pellucid.core.errors import FormatError, Refused
+from pellucid.core.errors import FormatError, Refused, UsageError
 from pellucid.core.types import SERIES, Description, Reader, Region
 from pellucid.domains.declare import Field, Subject
 from pellucid.formats import find
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from pellucid.core.types import Array
     from pellucid.domains.request import Request
+
+
+KINDS = ("magnitude", "complex", "waveform", "radiance", "reflectance", "intensity", "rgb")  # that can be denoised
 
 
 def open_subject(path: Path, field: Field, request: Request) -> Subject:
@@ -103,6 +106,8 @@ def refuse(subject: Subject, field: Field, force_kind: str) -> None:
     Refused
         Soft refusals are overridden by ``--force-kind``.
     """
+    if force_kind and force_kind not in KINDS:
+        raise UsageError(f"--force-kind {force_kind} is no kind", subject.path, f"choose from {', '.join(KINDS)}")
     for check in field.refuse:
         refusal = check(subject)
         if refusal is not None and not (refusal.soft and force_kind):

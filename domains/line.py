@@ -55,7 +55,7 @@ def denoise(path: Path, declared: Field, request: Request, report: Report, *, re
             return Outcome(target, {"plan": facts}, planned.warnings, resumed=True)
         if resume and sidecar.made_from(beside, path):  # our own output of this input, stale or incomplete
             request = replace(request, force=True)
-        outputs.check(subject.path, target, request)
+        outputs.check(subject, target, request)
         return run(described, declared, planned, request, report)
     finally:
         subject.reader.close()
@@ -110,6 +110,7 @@ def _asked(request: Request) -> dict[str, Any]:
     for name in ("mask", "noise_in"):
         path = getattr(request, name)
         if path is not None:
+            find.candidates(path)  # says in one line that a file is missing or empty
             found[name] = {k: v for k, v in sidecar.fingerprint(path).items() if k != "name"}
     return {k: v for k, v in found.items() if v}
 
@@ -197,6 +198,7 @@ def run(subject: Subject, declared: Field, planned: Plan, request: Request, repo
     assert planned.output is not None
     with ExitStack() as stack:
         stage = stack.enter_context(commit.staged(target, force=request.force))
+        stage.inputs = outputs.inputs(subject)
         writer = outputs.writer(stage.path, subject, planned.output)
         extra = outputs.Extras(stack, subject, planned, request, method.TRAITS.maps)
         sums = _write(work, writer, extra, measured, report)
@@ -209,6 +211,7 @@ def run(subject: Subject, declared: Field, planned: Plan, request: Request, repo
         kind = find.candidates(stage.path)[0][1] if subject.reader.description.format != "pcm" else "pcm"
         ready = names.native(document)
         last = outputs.write_sidecar(stage.path, subject.path, kind, ready, request.private)
+        stage.ready((last,))
         extra.publish()
         stage.publish((last,))
     describe_folder = getattr(find.module_of(kind), "describe_folder", None)
@@ -252,7 +255,8 @@ def verify(path: Path, output: Description, sums: list[tuple[Region, int]], subj
     OutputError
         Shape, type or samples differ: the disk or a writer lied.
     """
-    reader: Reader = find.open_file(path, (), **dict(subject.options))
+    own = find.by_suffix(path, subject.formats).FORMAT.name in subject.formats
+    reader: Reader = find.open_file(path, subject.formats if own else (), **dict(subject.options))
     try:
         found = reader.description
         if found.shape != output.shape or found.dtype != output.dtype:

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from pellucid.core.types import Array
 
 
-def check(source: Path, target: Path, request: Request) -> None:
+def inputs(subject: Subject) -> tuple[Path, ...]:
+    """Return every file an input consists of: what the reader names, and the other half of a pair."""
+    reader = getattr(subject.reader, "inner", subject.reader)
+    found = {v for v in getattr(reader, "__dict__", {}).values() if isinstance(v, Path)} | {subject.path}
+    if subject.path.suffix.lower() in (".hdr", ".img"):
+        found |= {subject.path.with_suffix(s) for s in (".hdr", ".img")}
+    return tuple(sorted(p for p in found if p.exists()))
+
+
+def check(subject: Subject, target: Path, request: Request) -> None:
     """Refuse outputs that exist, that are the input itself, or that are each other.
 
     Raises
@@ -33,7 +42,7 @@ def check(source: Path, target: Path, request: Request) -> None:
     """
     wanted = [p for p in (target, request.residual, request.noise_out, request.preview, request.report) if p]
     for path in wanted:
-        if commit.same_file(source, path):
+        if any(commit.same_file(own, path) for own in inputs(subject)):
             raise OutputError("is the input itself", path, "choose another name with -o")
         if path.exists() and not request.force:
             raise OutputError("exists", path, "use --force to replace it")
@@ -46,10 +55,11 @@ def writer(path: Path, subject: Subject, output: Description) -> Any:
     own = find.module_of(subject.reader.description.format)
     source = getattr(subject.reader, "inner", subject.reader)
     name = path.name.lower()
-    if "splice" in own.FORMAT.writes and any(name.endswith(s) for s in own.FORMAT.suffixes):
-        return own.splice(path, source, replace(output, axes=source.description.axes))
-    other = find.by_suffix(path, subject.formats)
+    splices = "splice" in own.FORMAT.writes and any(name.endswith(s) for s in own.FORMAT.suffixes)
+    other = own if splices else find.by_suffix(path, subject.formats)
     try:
+        if splices:
+            return own.splice(path, source, replace(output, axes=source.description.axes))
         return other.compose(path, replace(output, format=other.FORMAT.name))
     except FormatError as error:
         raise UsageError(f"{other.FORMAT.title} cannot hold this: {error.what}", path, error.hint) from error

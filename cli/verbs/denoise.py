@@ -72,6 +72,8 @@ def run(field_name: str, values: dict[str, Any], flags: set[str]) -> int:
         return _pipe(field_name, values, request)
     paths = batch.collect(values["files"] or [], values["files_from"], values["shard"], values["relative_to"])
     many = len(paths) > 1 or bool(values["files_from"] or values["shard"] or values["relative_to"])
+    if not paths:  # an empty shard is done
+        return 0
     if values["dry_run"]:
         for path in paths:
             put(dry_run(path, field_name, batch.place(request, path, many, values["relative_to"])))

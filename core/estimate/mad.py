@@ -70,7 +70,8 @@ def details(values: Array, spatial: int, stride: int = 1) -> Array:
         take = [slice(None)] * axis
         out = sum(tap * out[(*take, slice(k * stride, k * stride + n))] for k, tap in enumerate(high))
     # what rounding leaves of a constant is no detail
-    return np.where(np.abs(out) <= ROUNDING * np.max(np.abs(values), initial=0), 0, out)
+    sizes = np.abs(values)
+    return np.where(np.abs(out) <= ROUNDING * np.max(sizes, initial=0, where=np.isfinite(sizes)), 0, out)
 
 
 def correlated_sigma(values: Array, spatial: int = 2, keep: Array | None = None) -> tuple[float, int]:

@@ -24,6 +24,11 @@ def at_least(axis: str, count: int) -> Callable[[Subject], bool]:
     return long_enough
 
 
+def complex_series(subject: Subject) -> bool:
+    """Hold for complex series: no other method takes their samples."""
+    return subject.description.series == "volume" and checks.is_complex(subject)
+
+
 def facts(subject: Subject) -> Mapping[str, Any]:
     """Return what methods may use: gradients, number of coils, voxel size."""
     d = subject.description
@@ -60,6 +65,7 @@ FIELD = Field(
     formats=("nifti", "npy", "npz"),
     kind="magnitude",
     choose=(
+        Choice("mppca", complex_series, "complex samples"),
         Choice("mppca", at_least("volume", SERIES), f"a series of {SERIES} volumes or more"),
         Choice("nlm", always, f"fewer than {SERIES} volumes: each is denoised on its own"),
     ),

@@ -52,7 +52,8 @@ def estimate(subject: Subject, estimator: str) -> Noise:
         raise UsageError("has no air around the head to take the noise from", subject.path, hint)
     used = estimator or ("background" if any(report["used"] == "air" for _, report in found) else "mad")
     sigma = float(np.median(levels)) if levels else 0.0
-    least = RESOLUTION * float(np.nanmax(np.abs(subject.probe)))
+    sizes = np.abs(subject.probe)
+    least = RESOLUTION * float(np.max(sizes, initial=0, where=np.isfinite(sizes)))
     return Noise("rician", sigma if sigma > least else 0.0, "estimated", used)
 
 
