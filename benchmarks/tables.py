@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pellucid.cli.fields import FIELDS, TOOLS
+from pellucid.cli.fields import FIELDS, TOOLS, VERBS
 from pellucid.domains import registry
 from pellucid.formats import find
 
@@ -110,9 +110,7 @@ def pictures() -> str:
 
 def helps() -> str:
     """Return the help of every command, as the shell prints it at 100 columns."""
-    from pellucid.cli.field import VERBS
-
-    words = [[], *([t] for t, _ in TOOLS), *([f] for f, _ in FIELDS), *([f, v] for f, _ in FIELDS for v in VERBS)]
+    words = [[], *([t] for t, _ in TOOLS), *([f] for f, _ in FIELDS), *([f, v] for f, _ in FIELDS for v, _ in VERBS)]
     env = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
     parts = []
     for command in words:

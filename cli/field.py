@@ -7,15 +7,14 @@ import importlib
 from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
-from pellucid.cli.fields import FIELDS
+from pellucid.cli.fields import FIELDS, VERBS
 from pellucid.cli.root import Sectioned
 
-VERBS = ("info", "estimate", "denoise", "simulate", "evaluate", "methods")
 
-
-def group(name: str) -> Any:
-    """Return the command group of a field."""
+def group(name: str, wanted: str) -> Any:
+    """Return the command group of a field; only the wanted verb is made, the others are lines of help."""
     app = typer.Typer(
         help=dict(FIELDS)[name],
         rich_markup_mode=None,
@@ -28,9 +27,13 @@ def group(name: str) -> Any:
     def field() -> None:
         """Take no action; verbs do."""
 
-    for verb in VERBS:
-        command = importlib.import_module(f"pellucid.cli.verbs.{verb}").command(name)
-        app.command(verb, cls=Sectioned, help=command.__doc__)(command)
+    if wanted in dict(VERBS):
+        command = importlib.import_module(f"pellucid.cli.verbs.{wanted}").command(name)
+        app.command(wanted, cls=Sectioned, help=command.__doc__)(command)
     made = typer.main.get_group(app)
     made.help = dict(FIELDS)[name]
+    real = dict(made.commands)
+    made.commands.clear()
+    for verb, line in VERBS:
+        made.add_command(real.get(verb) or TyperCommand(verb, help=line, callback=None), verb)
     return made

@@ -17,3 +17,12 @@ TOOLS = (
     ("cite", "Print the references of a result's sidecar or of a method."),
     ("config", "Show each setting and where it comes from."),
 )
+
+VERBS = (
+    ("info", "Tell what a file is: axes, units, spacing, and whether it can be denoised."),
+    ("estimate", "Estimate the noise level without denoising."),
+    ("denoise", "Denoise files of this field."),
+    ("simulate", "Simulate a measurement of this field; the truth is written beside it."),
+    ("evaluate", "Measure a result against a reference, its input, or both."),
+    ("methods", "List the methods of this field, the default first."),
+)

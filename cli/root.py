@@ -63,7 +63,7 @@ class Root(TyperGroup):
         if name in dict(FIELDS):
             from pellucid.cli.field import group
 
-            command = group(name)
+            command = group(name, next((word for word in rest if not word.startswith("-")), ""))
         elif name in dict(TOOLS):
             command = importlib.import_module(f"pellucid.cli.tools.{name}").command()
         return name, command, rest

@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import pkgutil
 from functools import cache
-from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
@@ -36,10 +35,16 @@ def field(name: str) -> Field:
     if name in fields():
         declared: Field = importlib.import_module(f"pellucid.domains.{name}.field").FIELD
         return declared
-    for entry in entry_points(group="pellucid.fields", name=name):
+    for entry in _entry_points("pellucid.fields", name):
         outside: Field = entry.load().FIELD
         return outside
     raise UsageError(f"there is no field '{name}'", hint=f"choose from {', '.join(fields())}")
+
+
+def _entry_points(group: str, name: str) -> Any:
+    from importlib.metadata import entry_points  # 20 ms, and only outside packages need it
+
+    return entry_points(group=group, name=name)
 
 
 @cache
@@ -88,7 +93,7 @@ def _find(name: str, field_name: str) -> ModuleType | None:
     if name.isidentifier() and importlib.util.find_spec(own) is not None:
         module = importlib.import_module(own)
         return module if isinstance(getattr(module, "TRAITS", None), Traits) else None
-    for entry in entry_points(group="pellucid.methods", name=name):
+    for entry in _entry_points("pellucid.methods", name):
         loaded: ModuleType = entry.load()
         return loaded
     return None

@@ -50,8 +50,8 @@ def formats() -> dict[str, ModuleType]:
 
 
 def module_of(name: str) -> Any:
-    """Return a format module by name."""
-    return formats()[name]
+    """Return a format module by name; its file has the same name, and the others are not imported."""
+    return importlib.import_module(f"pellucid.formats.{name}")
 
 
 def by_suffix(path: Path, preferred: tuple[str, ...] = ()) -> Any:

@@ -20,8 +20,7 @@ import pytest
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
-from pellucid.cli.field import VERBS
-from pellucid.cli.fields import FIELDS, TOOLS
+from pellucid.cli.fields import FIELDS, TOOLS, VERBS
 from pellucid.core.errors import Exit
 from pellucid.domains import registry
 from pellucid.formats import find
@@ -130,7 +129,7 @@ def test_every_command_and_verb_is_written_about() -> None:
         assert re.search(rf"pellucid {tool}\b", text), tool
     for field in NAMES:
         page = (ROOT / "docs" / f"{field}.md").read_text(encoding="utf-8")
-        for verb in VERBS:
+        for verb, _ in VERBS:
             assert re.search(rf"pellucid {field} {verb}\b", page), (field, verb)
 
 

@@ -31,14 +31,13 @@ def command() -> Any:
 def run(values: dict[str, Any]) -> int:
     """Print one line per setting."""
     from pellucid.cli import config
-    from pellucid.cli.field import VERBS
-    from pellucid.cli.fields import FIELDS
+    from pellucid.cli.fields import FIELDS, VERBS
     from pellucid.core.errors import UsageError
 
     if values["field"] and values["field"] not in dict(FIELDS):
         raise UsageError(f"there is no field '{values['field']}'", hint=f"choose from {', '.join(dict(FIELDS))}")
-    if values["verb"] not in VERBS:
-        raise UsageError(f"there is no verb '{values['verb']}'", hint=f"choose from {', '.join(VERBS)}")
+    if values["verb"] not in dict(VERBS):
+        raise UsageError(f"there is no verb '{values['verb']}'", hint=f"choose from {', '.join(dict(VERBS))}")
     found = config.settings([], values["field"], values["verb"])
     for name in sorted(config.NAMES | set(found)):
         value, source = found.get(name, ("", "default"))
