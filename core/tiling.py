@@ -36,7 +36,8 @@ def grid(description: Description, traits: Traits, options: Any) -> tuple[Region
     halo = halo_of(traits, options, description)[axis]
     series = description.shape[-1] if description.series else 1
     per_line = max(1, math.prod(shape) // max(shape[axis], 1) * series * sample_bytes(description, traits))
-    most = max(int(TILE_BYTES // per_line) - 2 * halo, 2 * halo, 1)  # thinner tiles would be mostly halo
+    least = round(traits.thinnest * halo)  # thinner tiles would be mostly halo
+    most = max(int(TILE_BYTES // per_line) - 2 * halo, least, 1)
     starts = cuts(shape[axis], min(traits.thickness, most), math.lcm(traits.stride, _block(description, axis)))
     everything = [slice(0, n) for n in shape]
     return tuple(

@@ -204,6 +204,8 @@ class Traits:
         Period of the method's absolute grid; tile origins are multiples of it.
     thickness : int
         Preferred extent of a tile along the slab axis, without halo.
+    thinnest : float
+        Least extent of a tile in halos, where memory asks for thin ones.
     passes : int
         1, or 2 where ``gather`` must see the whole file first.
     laws : tuple of str
@@ -235,6 +237,7 @@ class Traits:
     halo: int | Callable[[Any, Description], int | tuple[int, ...]] = 0
     stride: int = 1
     thickness: int = 64
+    thinnest: float = 2.0
     passes: int = 1
     laws: tuple[str, ...] = ("gaussian",)
     complex: bool = False

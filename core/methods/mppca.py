@@ -86,6 +86,7 @@ TRAITS = Traits(
     laws=("gaussian", "rician", "ncchi"),
     complex=True,
     maps=("noise", "rank"),
+    thinnest=0.5,  # patches across both rims cost (thickness + halo) / thickness, little even then
     bytes_per_sample=24.0,
     equivariant=("scale", "flip", "permute"),
     cite=(
