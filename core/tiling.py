@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pellucid.core.types import Array
 
 TILE_BYTES = 512 * 1024**2  # working memory of one tile, if the file can be cut that thin
+ALONG_TIME = 65_536  # samples of a tile where there is one axis only: hours of sound are millions of thin ones
 LARGEST_BLOCK = 512  # lines; files stored in larger blocks are not cut along them
 
 
@@ -38,7 +39,8 @@ def grid(description: Description, traits: Traits, options: Any) -> tuple[Region
     per_line = max(1, math.prod(shape) // max(shape[axis], 1) * series * sample_bytes(description, traits))
     least = round(traits.thinnest * halo)  # thinner tiles would be mostly halo
     most = max(int(TILE_BYTES // per_line) - 2 * halo, least, 1)
-    starts = cuts(shape[axis], min(traits.thickness, most), math.lcm(traits.stride, _block(description, axis)))
+    wanted = max(traits.thickness, ALONG_TIME) if len(shape) == 1 else traits.thickness
+    starts = cuts(shape[axis], min(wanted, most), math.lcm(traits.stride, _block(description, axis)))
     everything = [slice(0, n) for n in shape]
     return tuple(
         tuple(slice(a, b) if i == axis else s for i, s in enumerate(everything))

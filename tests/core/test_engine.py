@@ -137,3 +137,9 @@ def test_the_same_file_is_found_through_links(tmp_path: Path) -> None:
     (tmp_path / "c").hardlink_to(tmp_path / "a")
     assert commit.same_file(tmp_path / "a", tmp_path / "b") and commit.same_file(tmp_path / "a", tmp_path / "c")
     assert not commit.same_file(tmp_path / "a", tmp_path / "d")
+
+
+def test_hours_of_sound_are_few_tiles() -> None:
+    description = Description("x", (3 * 3600 * 16000, 1), ("time", "channel"), "int16")
+    tiles = tiling.grid(description, Traits("m", "", (1,), joint=("channel",), exact="stream"), None)
+    assert len(tiles) < 3000 and tiles[-1][0].stop == description.shape[0]
