@@ -5,7 +5,7 @@ Full scale is 1; noise of 25/255 is unclipped, from ``default_rng(0)``; PSNR and
 [0, 1]. CPU seconds are the least of two calls after a warm one, on both sides; ours are called once before and
 once after the peers (single calls for Set12). Run from the repository root::
 
-    python -m benchmarks.image [--quick] [--data ../shared/data/natural]
+    python -m benchmarks.image [--quick] [--data FOLDER]
 """
 
 from __future__ import annotations
