@@ -19,7 +19,7 @@ from typing import Any
 from pellucid.cli.main import Ended, say
 from pellucid.cli.run import one
 from pellucid.core import resources
-from pellucid.core.errors import Exit, OutputError, PellucidError, UsageError
+from pellucid.core.errors import Exit, FormatError, OutputError, PellucidError, UsageError
 from pellucid.domains.request import Request
 
 COLUMNS = ("input", "output", "status", "code", "method", "sigma", "seconds", "message")
@@ -31,8 +31,12 @@ ARRAYS = (  # (index, count, first index) of array jobs: SLURM, PBS, SGE, Kubern
 )
 
 
-def collect(files: list[Path], files_from: str, shard: str, relative_to: Path | None) -> list[Path]:
+def collect(
+    files: list[Path], files_from: str, shard: str, relative_to: Path | None, formats: tuple[str, ...] = ()
+) -> list[Path]:
     """Return the inputs of this process: named, listed, then those of the shard.
+
+    A folder that is one subject (a DICOM series) stays whole; any other stands for the files in it of ``formats``.
 
     Raises
     ------
@@ -46,10 +50,23 @@ def collect(files: list[Path], files_from: str, shard: str, relative_to: Path | 
             paths += [Path(text.rstrip("\r\n")) for text in stream if text.strip()]
     if not paths:
         raise UsageError("no input file was named", hint="name one or more files, or use --files-from")
+    if formats:
+        paths = [p for named in paths for p in _opened(named, formats)]
     if not shard:
         return paths
     index, count = _shard(shard)
     return [p for p in paths if _bucket(p, relative_to, count) == index]
+
+
+def _opened(path: Path, formats: tuple[str, ...]) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    from pellucid.formats import find
+
+    found = find.inside(path, formats)
+    if not found:
+        raise FormatError(path, "", "holds no files of this field", "name the files, or another field")
+    return found
 
 
 def _open(name: str) -> Any:

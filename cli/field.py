@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 import typer
 from typer.core import TyperCommand
 
-from pellucid.cli.fields import FIELDS, VERBS
+from pellucid.cli.fields import FIELDS, MORE, VERBS
 from pellucid.cli.root import Sectioned
 
 
@@ -27,13 +28,21 @@ def group(name: str, wanted: str) -> Any:
     def field() -> None:
         """Take no action; verbs do."""
 
-    if wanted in dict(VERBS):
-        command = importlib.import_module(f"pellucid.cli.verbs.{wanted}").command(name)
+    verbs = (*VERBS, *MORE.get(name, ()))
+    if wanted in dict(verbs):
+        command = _verb(name, wanted)
         app.command(wanted, cls=Sectioned, help=command.__doc__)(command)
     made = typer.main.get_group(app)
     made.help = dict(FIELDS)[name]
     real = dict(made.commands)
     made.commands.clear()
-    for verb, line in VERBS:
+    for verb, line in verbs:
         made.add_command(real.get(verb) or TyperCommand(verb, help=line, callback=None), verb)
     return made
+
+
+def _verb(name: str, verb: str) -> Any:
+    """Return a verb's function: its own module, or that of ``denoise``, whose line tasks and conversions share."""
+    if importlib.util.find_spec(f"pellucid.cli.verbs.{verb}") is not None:
+        return importlib.import_module(f"pellucid.cli.verbs.{verb}").command(name)
+    return importlib.import_module("pellucid.cli.verbs.denoise").command(f"{name} {verb}")

@@ -8,6 +8,8 @@ FIELDS = (
     ("image", "Denoise grey and colour pictures; profile and metadata are kept."),
 )
 
+MORE: dict[str, tuple[tuple[str, str], ...]] = {}  # verbs of single fields
+
 TOOLS = (
     ("info", "Tell what a file is and which field it belongs to."),
     ("demo", "Simulate, denoise and compare in one go; writes a picture."),

@@ -79,6 +79,30 @@ def output(
     """Output and messages."""
 
 
+def made(
+    out: Annotated[
+        str, _o("-o", "--out", help="Output file, or folder for several inputs. Default: beside the input.")
+    ] = "",
+    force: Annotated[bool, _o("--force", help="Replace an existing output.")] = False,
+    key: Annotated[str, _o("--key", panel="Output", help="Which array of a container (.mat, .npz).")] = "",
+    axes: Annotated[str, _o("--axes", panel="Output", help="Names of the axes where the format has none (.npy).")] = "",
+    force_kind: Annotated[
+        str, _o("--force-kind", panel="Output", help="Say what the file is where it looks like something else.")
+    ] = "",
+    strict: Annotated[bool, _o("--strict", panel="Output", help="Refuse where there would be a warning.")] = False,
+    private: Annotated[
+        bool, _o("--private", panel="Output", help="Keep names and paths out of sidecar and messages.")
+    ] = False,
+    json: Annotated[
+        bool, _o("--json", panel="Output", help="One JSON document (a line per file in a batch) on stdout.")
+    ] = False,
+    quiet: Annotated[bool, _o("-q", "--quiet", panel="Output", help="No progress, no line on success.")] = False,
+    verbose: Annotated[bool, _o("-v", "--verbose", panel="Output", help="Also print the plan.")] = False,
+    debug: Annotated[bool, _o("--debug", panel="Output", help="Traceback on errors.")] = False,
+) -> None:
+    """Output and messages of verbs that make something else of a file."""
+
+
 def compute(
     threads: Annotated[
         int, _o("--threads", panel="Compute", min=0, help="Tiles computed at once; default: what this process may use.")

@@ -12,7 +12,7 @@ from typing import Any
 
 from pellucid.cli.main import say
 from pellucid.cli.progress import progress
-from pellucid.domains import describe, line, outputs, registry
+from pellucid.domains import convert, describe, line, outputs, registry
 from pellucid.domains.names import native
 from pellucid.domains.request import Request
 
@@ -53,7 +53,12 @@ def one(path: Path, field_name: str, request: Request, *, quiet: bool, resume: b
         os.environ["PELLUCID_SCRATCH"] = str(request.scratch)
     clock = time.perf_counter()
     with progress(path.name, quiet) as report:
-        outcome = line.denoise(path, registry.field(field_name), request, report, resume=resume)
+        conversion = registry.conversion(field_name)
+        if conversion is not None:
+            declared = registry.field(field_name)
+            outcome = convert.convert(path, declared, conversion, request, report, resume=resume)
+        else:
+            outcome = line.denoise(path, registry.field(field_name), request, report, resume=resume)
     plan = outcome.document["plan"]
     sigma = (plan.get("noise") or {}).get("sigma")
     if sigma is None:

@@ -19,6 +19,8 @@ from pathlib import Path
 
 from pellucid.core.errors import OutputError, PellucidError
 
+OLD = ".replaced"  # what a published folder takes the place of, until the stage is gone
+
 
 class Stage:
     """A private folder beside a target; ``publish`` moves its files into place, the target last."""
@@ -58,14 +60,17 @@ class Stage:
         present = self.ready(tuple(last))
         mask = os.umask(0)
         os.umask(mask)
-        for path in present:
-            os.chmod(path, 0o666 & ~mask)
+        for path in (part for top in present for part in _tree(top)):
+            os.chmod(path, (0o777 if path.is_dir() else 0o666) & ~mask)
             _sync(path)
         moved = []
         for path in present:
-            os.replace(path, self.target.parent / path.name)
-            moved.append(self.target.parent / path.name)
-        self.folder.rmdir()
+            there = self.target.parent / path.name
+            if there.is_dir():  # a folder cannot be renamed onto a folder that holds files
+                os.replace(there, self.folder / OLD)
+            os.replace(path, there)
+            moved.append(there)
+        shutil.rmtree(self.folder)
         _sync(self.target.parent)
         return moved
 
@@ -78,7 +83,7 @@ class Stage:
             A companion is part of the input, or exists with other content and ``force`` was not given.
         """
         tail = [self.target.name, *last]
-        names = sorted(p.name for p in self.folder.iterdir() if p.name not in tail) + tail
+        names = sorted(p.name for p in self.folder.iterdir() if p.name not in (OLD, *tail)) + tail
         present = [self.folder / name for name in names if (self.folder / name).exists()]
         for path in present:
             there = self.target.parent / path.name
@@ -132,6 +137,11 @@ _WORDS = {
     errno.EFBIG: "the file would be too large for this file system",
     errno.ENOTDIR: "is not a folder",
 }
+
+
+def _tree(path: Path) -> list[Path]:
+    """Return a file, or a folder with everything in it, the folder last."""
+    return [*path.rglob("*"), path] if path.is_dir() else [path]
 
 
 def _reason(error: OSError) -> str:

@@ -22,7 +22,12 @@ BLOCKS, BLOCK = 64, 1024**2
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    """Return name, size and SHA-256 of a file; beyond 256 MB of its size and 64 spread blocks of 1 MiB."""
+    """Return name, size and SHA-256 of a file; beyond 256 MB of its size and 64 spread blocks of 1 MiB.
+
+    Of a folder: the sum of sizes and the hash over its files' relative names and hashes.
+    """
+    if path.is_dir():
+        return _folder(path)
     size = path.stat().st_size
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -37,6 +42,16 @@ def fingerprint(path: Path) -> dict[str, Any]:
                 digest.update(file.read(BLOCK))
             kind = "sha256_of_64_blocks"
     return {"name": path.name, "bytes": size, kind: digest.hexdigest()}
+
+
+def _folder(path: Path) -> dict[str, Any]:
+    digest, size = hashlib.sha256(), 0
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        found = fingerprint(file)
+        found["name"] = file.relative_to(path).as_posix()
+        size += found["bytes"]
+        digest.update(json.dumps(found, sort_keys=True).encode())
+    return {"name": path.name, "bytes": size, "sha256_of_files": digest.hexdigest()}
 
 
 def plan_facts(plan: Plan) -> dict[str, Any]:

@@ -10,6 +10,8 @@ mri                       ``x, y, z``              ``volume``
 hyperspectral             ``line, sample``         ``band``
 speech                    ``time``                 ``channel``
 image                     ``y, x``                 ``channel``
+ultrasound                ``y, x``                 ``frame``
+raw                       ``y, x``                 ``channel``
 ========================  =======================  =============
 """
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 Region: TypeAlias = tuple[slice, ...]  # absolute, half-open, step 1, one slice per axis
 
-SERIES = frozenset({"volume", "band", "channel"})  # axes that are never tiled
+SERIES = frozenset({"volume", "band", "channel", "frame"})  # axes that are never tiled
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -46,8 +48,8 @@ class Description:
     dtype : str
         NumPy name of the *stored* samples, e.g. ``"int16"``.
     kind : str
-        ``magnitude complex phase labels mask vector waveform radiance reflectance intensity rgb``
-        or ``unknown``.
+        ``magnitude complex phase labels mask vector waveform radiance reflectance intensity rgb
+        bmode envelope rf iq channel mosaic linear`` or ``unknown``.
     spacing, units : tuple
         Per axis: step (``None`` where it has no meaning) and its unit (``"mm"``, ``"s"``, ``"nm"``).
     slope, inter : float or array (series,)
@@ -108,7 +110,11 @@ class Description:
 
 
 class Reader(Protocol):
-    """An open file: header read, samples not. Pickles by path; re-opens where it lands."""
+    """An open file: header read, samples not. Pickles by path; re-opens where it lands.
+
+    A reader may also offer ``mask(region)``: over the spatial axes of a region, True where samples
+    may be changed. All others leave as they came, bit for bit.
+    """
 
     path: Path
     description: Description

@@ -107,6 +107,69 @@ class Phantom:
     mask: Array | None = None
 
 
+@dataclass(frozen=True)
+class Task:
+    """A further verb of a field that walks the line of ``denoise`` with other methods.
+
+    Parameters
+    ----------
+    name, line : str
+        The verb and its line of help.
+    word : str
+        What outputs are called: ``<stem>_<word><suffix>``.
+    changes : mapping
+        Attributes of the field that differ: ``choose methods refuse warn estimate ...``.
+    """
+
+    name: str
+    line: str
+    word: str
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion made: values as stored, what they are, and what a user should know."""
+
+    values: Array
+    description: Description
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A verb whose output lies on another grid than its input: a mosaic becomes a picture.
+
+    Parameters
+    ----------
+    name, line, word : str
+        As of a task.
+    suffix : str
+        Of the default output; any suffix that can be composed may be asked for.
+    options : type
+        Dataclass whose fields are made by ``core.types.option``; they become flags.
+    run : callable
+        ``(subject, options) -> Converted``.
+    refuse : tuple of callables
+        As of a field.
+    formats : tuple of str
+        Formats preferred for the output where two share a suffix.
+    cite : tuple of str
+        DOIs.
+    """
+
+    name: str
+    line: str
+    word: str
+    suffix: str
+    options: type
+    run: Callable[[Subject, Any], Converted]
+    refuse: tuple[Callable[[Subject], Refusal | None], ...] = ()
+    formats: tuple[str, ...] = ()
+    cite: tuple[str, ...] = ()
+
+
 def always(subject: Subject) -> bool:
     """Hold for every subject: the condition of a field's last choice."""
     return True
@@ -154,6 +217,14 @@ class Field:
         ``(values, description) -> 2-D float array`` or (h, w, 3): the view the field looks at first.
     output_name : callable, optional
         ``(path, desc) -> path`` of the default output; None gives ``<stem>_<desc><suffix>``.
+    word : str
+        What outputs are called: ``<stem>_<word><suffix>``.
+    tasks : tuple of Task
+        Further verbs that walk the same line: ``despeckle``, ``destripe``.
+    conversions : tuple of Conversion
+        Verbs that change the grid: ``develop``, ``bmode``.
+    closed : bool
+        Only the methods listed are offered; otherwise every shared one that fits the axes is.
     gain : tuple of (metric, sentence)
         The metric ``demo`` quotes and a sentence a newcomer understands, with ``{before}``, ``{after}``.
     """
@@ -180,4 +251,8 @@ class Field:
     judge: Callable[..., dict[str, float]] | None = None
     picture: Callable[[Any, Description], Any] | None = None
     output_name: Callable[[Path, str], Path] | None = None
+    word: str = "denoised"
+    tasks: tuple[Task, ...] = ()
+    conversions: tuple[Conversion, ...] = ()
+    closed: bool = False
     gain: tuple[str, str] = ("psnr", "{before:.1f} dB before, {after:.1f} dB after")

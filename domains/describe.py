@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from pellucid.domains.request import Request
 
 
-KINDS = ("magnitude", "complex", "waveform", "radiance", "reflectance", "intensity", "rgb")  # that can be denoised
+KINDS = (  # that can be denoised
+    *("magnitude", "complex", "waveform", "radiance", "reflectance", "intensity", "rgb"),
+    *("bmode", "envelope", "rf", "iq", "channel", "mosaic", "linear"),
+)
 
 
 def open_subject(path: Path, field: Field, request: Request) -> Subject:

@@ -122,6 +122,9 @@ def names_bytes(text: str) -> int:
 
 def _choose(subject: Subject, declared: Field, request: Request) -> tuple[str, str]:
     if request.method:
+        offered = registry.methods_of(declared)
+        if declared.closed and request.method not in offered:
+            raise UsageError(f"this verb has no method '{request.method}'", hint=f"choose from {', '.join(offered)}")
         return request.method, "asked for"
     for choice in declared.choose:
         if choice.when(subject):
@@ -208,7 +211,7 @@ def run(subject: Subject, declared: Field, planned: Plan, request: Request, repo
         document["started"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started))
         document["seconds"] = {"wall": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
         extra.draw(stack, declared, stage.path, document)
-        kind = find.candidates(stage.path)[0][1] if subject.reader.description.format != "pcm" else "pcm"
+        kind = outputs.module(stage.path, subject).FORMAT.name
         ready = names.native(document)
         last = outputs.write_sidecar(stage.path, subject.path, kind, ready, request.private)
         stage.ready((last,))
@@ -255,7 +258,7 @@ def verify(path: Path, output: Description, sums: list[tuple[Region, int]], subj
     OutputError
         Shape, type or samples differ: the disk or a writer lied.
     """
-    own = find.by_suffix(path, subject.formats).FORMAT.name in subject.formats
+    own = path.is_dir() or find.by_suffix(path, subject.formats).FORMAT.name in subject.formats
     reader: Reader = find.open_file(path, subject.formats if own else (), **dict(subject.options))
     try:
         found = reader.description

@@ -26,10 +26,11 @@ def split(name: str) -> tuple[str, str]:
     return (name[:dot], name[dot:]) if dot > 0 else (name, "")
 
 
-def output_path(source: Path, format_name: str, field: Field, request: Request, word: str = "denoised") -> Path:
+def output_path(source: Path, format_name: str, field: Field, request: Request) -> Path:
     """Return where a result goes: ``-o`` (a folder or a file), or beside the input under a telling name."""
     traits = find.module_of(format_name).FORMAT
-    default = field.output_name(source, word) if field.output_name else _beside(source, word)
+    named = field.output_name is not None and not source.is_dir()
+    default = field.output_name(source, field.word) if named and field.output_name else _beside(source, field.word)
     if not traits.writes and traits.fallback:
         default = default.with_name(split(default.name)[0] + traits.fallback)
     if request.out is None:
@@ -38,7 +39,7 @@ def output_path(source: Path, format_name: str, field: Field, request: Request, 
 
 
 def _beside(source: Path, word: str) -> Path:
-    stem, suffix = split(source.name)
+    stem, suffix = (source.resolve().name, "") if source.is_dir() else split(source.name)
     return source.with_name(f"{stem}_{word}{suffix}")
 
 

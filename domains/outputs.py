@@ -50,16 +50,21 @@ def check(subject: Subject, target: Path, request: Request) -> None:
         raise UsageError("two outputs have the same name", wanted[0])
 
 
+def module(path: Path, subject: Subject) -> Any:
+    """Return the format module that writes an output of this name: the input's own where the suffix stays."""
+    own = find.module_of(subject.reader.description.format)
+    name = path.name.lower()
+    alike = any(name.endswith(s) for s in own.FORMAT.suffixes) or (subject.path.is_dir() and not path.suffix)
+    return own if "splice" in own.FORMAT.writes and alike else find.by_suffix(path, subject.formats)
+
+
 def writer(path: Path, subject: Subject, output: Description) -> Any:
     """Return a writer for the staged path: splice where the format stays, compose where it changes."""
-    own = find.module_of(subject.reader.description.format)
     source = getattr(subject.reader, "inner", subject.reader)
-    name = path.name.lower()
-    splices = "splice" in own.FORMAT.writes and any(name.endswith(s) for s in own.FORMAT.suffixes)
-    other = own if splices else find.by_suffix(path, subject.formats)
+    other = module(path, subject)
     try:
-        if splices:
-            return own.splice(path, source, replace(output, axes=source.description.axes))
+        if other.FORMAT.name == source.description.format and "splice" in other.FORMAT.writes:
+            return other.splice(path, source, replace(output, axes=source.description.axes))
         return other.compose(path, replace(output, format=other.FORMAT.name))
     except FormatError as error:
         raise UsageError(f"{other.FORMAT.title} cannot hold this: {error.what}", path, error.hint) from error

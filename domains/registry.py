@@ -6,13 +6,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+from dataclasses import replace
 from functools import cache
 from types import ModuleType
 from typing import Any
 
 from pellucid.core.errors import UsageError
 from pellucid.core.types import Traits
-from pellucid.domains.declare import Field
+from pellucid.domains.declare import Conversion, Field
 
 
 @cache
@@ -25,13 +26,39 @@ def fields() -> tuple[str, ...]:
 
 
 def field(name: str) -> Field:
-    """Return a field's declaration.
+    """Return a field's declaration; ``"FIELD VERB"`` is the field as one of its further verbs sees it.
 
     Raises
     ------
     UsageError
         There is no such field.
     """
+    name, _, verb = name.partition(" ")
+    return _as_seen(_declared(name), verb) if verb else _declared(name)
+
+
+def _as_seen(declared: Field, verb: str) -> Field:
+    task = next((t for t in declared.tasks if t.name == verb), None)
+    if task is not None:
+        return replace(declared, **{"word": task.word, "closed": True, "tasks": (), "conversions": (), **task.changes})
+    made = conversion(f"{declared.name} {verb}")
+    if made is None:
+        raise UsageError(f"{declared.name} has no verb '{verb}'")
+    return replace(declared, word=made.word, refuse=made.refuse, warn=())
+
+
+def conversion(name: str) -> Conversion | None:
+    """Return the conversion ``"FIELD VERB"`` names, None where the verb is none."""
+    name, _, verb = name.partition(" ")
+    return next((c for c in _declared(name).conversions if c.name == verb), None) if verb else None
+
+
+def sights(name: str) -> tuple[Field, ...]:
+    """Return a field and then what each of its tasks makes of it."""
+    return (field(name), *(field(f"{name} {t.name}") for t in field(name).tasks))
+
+
+def _declared(name: str) -> Field:
     if name in fields():
         declared: Field = importlib.import_module(f"pellucid.domains.{name}.field").FIELD
         return declared
@@ -57,6 +84,8 @@ def _shared() -> tuple[str, ...]:
 
 def methods_of(declared: Field) -> tuple[str, ...]:
     """Return the methods a field offers: its own list first, then every shared one that fits its axes."""
+    if declared.closed:
+        return declared.methods
     others = [n for n in _shared() if n not in declared.methods and _fits(_traits(n), declared)]
     return (*declared.methods, *others)
 
@@ -89,8 +118,9 @@ def method(name: str, field_name: str) -> Any:
 def _find(name: str, field_name: str) -> ModuleType | None:
     if name in _shared():
         return importlib.import_module(f"pellucid.core.methods.{name}")
-    own = f"pellucid.domains.{field_name}.{name}"
-    if name.isidentifier() and importlib.util.find_spec(own) is not None:
+    plain = name.replace("-", "_")  # of "vst-nlm" the module is vst_nlm
+    own = f"pellucid.domains.{field_name}.{plain}"
+    if plain.isidentifier() and importlib.util.find_spec(own) is not None:
         module = importlib.import_module(own)
         return module if isinstance(getattr(module, "TRAITS", None), Traits) else None
     for entry in _entry_points("pellucid.methods", name):
@@ -103,6 +133,6 @@ def all_methods() -> dict[str, Any]:
     """Return every method module by name, over all fields."""
     found = {name: importlib.import_module(f"pellucid.core.methods.{name}") for name in _shared()}
     for field_name in fields():
-        for name in field(field_name).methods:
+        for name in (n for seen in sights(field_name) for n in seen.methods):
             found.setdefault(name, method(name, field_name))
     return found

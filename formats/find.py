@@ -14,6 +14,7 @@ from pellucid.core.errors import FormatError, UsageError
 from pellucid.core.types import FormatTraits, Reader
 
 HEAD = 4096  # bytes a format may look at
+APART = ("derivatives", "sourcedata", "code", "stimuli")  # folders of a BIDS dataset that hold no raw data
 SURE, LIKELY = 0.5, 0.2  # below LIKELY nobody claims the file
 
 # Suffixes users bring that are not read yet: the line says what to do instead.
@@ -82,9 +83,35 @@ def candidates(path: Path) -> list[tuple[float, str]]:
     FormatError
         The file is missing, a folder, unreadable or empty.
     """
-    head = _head(path)
-    scored = [(float(module.recognise(head, str(path))), name) for name, module in formats().items()]
+    if path.is_dir():
+        asked = ((getattr(module, "recognise_folder", None), name) for name, module in formats().items())
+        scored = [(float(recognise(path)), name) for recognise, name in asked if recognise is not None]
+    else:
+        head = _head(path)
+        scored = [(float(module.recognise(head, str(path))), name) for name, module in formats().items()]
     return sorted((pair for pair in scored if pair[0] >= LIKELY), key=lambda pair: (-pair[0], pair[1]))
+
+
+def inside(folder: Path, wanted: tuple[str, ...]) -> list[Path]:
+    """Return what a folder holds for a field: subjects that are folders (a DICOM series) whole, else files.
+
+    Derived data are left out: what BIDS keeps apart, and whatever has a sidecar of ours beside it.
+    """
+    if any(name in wanted for _, name in candidates(folder)):
+        return [folder]
+    found: list[Path] = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name in APART:
+            continue
+        if path.is_dir():
+            found += inside(path, wanted)
+        elif path.stat().st_size and not _ours(path) and any(name in wanted for _, name in candidates(path)):
+            found.append(path)
+    return found
+
+
+def _ours(path: Path) -> bool:
+    return path.with_name(path.name + ".pellucid.json").exists() or "_desc-denoised" in path.name
 
 
 def open_file(path: Path, wanted: tuple[str, ...] = (), **hints: Any) -> Reader:
@@ -138,6 +165,8 @@ def _head(path: Path) -> bytes:
 
 
 def _unread(path: Path) -> tuple[str, str]:
+    if path.is_dir():
+        return "is a folder that is no series and no scene", "name the files inside it"
     name = path.name.lower()
     for suffix, line in ELSEWHERE.items():
         if name.endswith(suffix) or name.endswith(suffix + ".gz"):

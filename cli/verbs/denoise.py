@@ -3,40 +3,52 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pellucid.cli import options
+from pellucid.cli.fields import MORE
 from pellucid.cli.main import say
 
 
 def command(field_name: str) -> Callable[..., Any]:
-    """Return the verb for a field: shared options, the field's own, then those of its methods."""
+    """Return the verb for a field, or for ``"FIELD VERB"``: shared options, the field's own, those of its methods."""
     import inspect
 
     from pellucid.domains import registry
 
     declared = registry.field(field_name)
-    shared: list[Callable[..., Any]] = [
-        options.inputs,
-        options.common,
-        options.noise,
-        options.output,
-        options.compute,
-        options.batch,
-    ]
+    conversion = registry.conversion(field_name)
+    shared: list[Callable[..., Any]] = [options.inputs, options.common, options.noise, options.output]
+    shared += [options.compute, options.batch]
+    if conversion is not None:
+        shared = [options.inputs, options.made, options.batch]
     own = [declared.options] if declared.options else []
     taken = {n for part in (*shared, *own) for n in inspect.signature(part, eval_str=True).parameters}
-    methods = {name: registry.method(name, field_name) for name in registry.methods_of(declared)}
+    methods = {name: registry.method(name, declared.name) for name in registry.methods_of(declared)}
+    if conversion is not None:
+        methods = {conversion.name: types.SimpleNamespace(Options=conversion.options)}
     flags = set(inspect.signature(own[0], eval_str=True).parameters) if own else set()
-    doc = f"""Denoise files of this field.
+    parts = [*shared, *own, options.of_methods(methods, taken)]
+    return options.merged(lambda values: run(field_name, values, flags), "denoise", _doc(field_name, declared), *parts)
 
-    pellucid {field_name} denoise FILE
-    pellucid {field_name} denoise FILE --preview look.png --residual removed{_suffix(declared)}
+
+def _doc(field_name: str, declared: Any) -> str:
+    name, _, verb = field_name.partition(" ")
+    if not verb:
+        return f"""Denoise files of this field.
+
+    pellucid {name} denoise FILE
+    pellucid {name} denoise FILE --preview look.png --residual removed{_suffix(declared)}
 
     Nothing but the samples changes; the input is never touched."""
-    parts = [*shared, *own, options.of_methods(methods, taken)]
-    return options.merged(lambda values: run(field_name, values, flags), "denoise", doc, *parts)
+    return f"""{dict(MORE[name])[verb]}
+
+    pellucid {name} {verb} FILE
+
+    The result goes beside the input as NAME_{declared.word}; the input is never touched."""
 
 
 def _pipe(field_name: str, values: dict[str, Any], request: Any) -> int:
@@ -70,11 +82,17 @@ def run(field_name: str, values: dict[str, Any], flags: set[str]) -> int:
     request = make(values, flags)
     if [str(f) for f in values["files"] or []] == ["-"]:
         return _pipe(field_name, values, request)
-    paths = batch.collect(values["files"] or [], values["files_from"], values["shard"], values["relative_to"])
-    many = len(paths) > 1 or bool(values["files_from"] or values["shard"] or values["relative_to"])
+    from pellucid.domains import registry
+
+    files, formats = values["files"] or [], registry.field(field_name).formats
+    paths = batch.collect(files, values["files_from"], values["shard"], values["relative_to"], formats)
+    many = paths != files
+    if many and not values["relative_to"] and len(files) == 1 and Path(files[0]).is_dir():
+        values["relative_to"] = files[0]  # a data set keeps its folders
+    many = many or len(paths) > 1 or bool(values["files_from"] or values["shard"] or values["relative_to"])
     if not paths:  # an empty shard is done
         return 0
-    if values["dry_run"]:
+    if values.get("dry_run"):
         for path in paths:
             put(dry_run(path, field_name, batch.place(request, path, many, values["relative_to"])))
         return 0
