@@ -88,7 +88,7 @@ def main() -> None:
             values = noisy(cube, case, 0)[0]
             rows.append(_peer(python, "FastHyDe", case, cube, values, name))
             rows += _ours(name, case, 0, cube, values, ("default",))
-    save("hyperspectral", rows, peer="HyDe 0.4.3", scaling="each band to [0, 1]")
+    save("hyperspectral_quick" if quick else "hyperspectral", rows, peer="HyDe 0.4.3", scaling="each band to [0, 1]")
 
 
 def denoise(values: np.ndarray, options: dict[str, Any], noise: Noise | None = None) -> np.ndarray:

@@ -72,7 +72,7 @@ def save(name: str, rows: list[dict[str, Any]], **facts: Any) -> Path:
         "date": datetime.date.today().isoformat(),
         "cpu": _cpu_model(),
         "python": platform.python_version(),
-        "command": "python -m " + " ".join(["benchmarks." + Path(sys.argv[0]).stem, *sys.argv[1:]]),
+        "command": "python -m " + " ".join(["benchmarks." + Path(sys.argv[0]).stem, *map(_plain, sys.argv[1:])]),
         **facts,
         "rows": rows,
     }
@@ -81,6 +81,11 @@ def save(name: str, rows: list[dict[str, Any]], **facts: Any) -> Path:
     for row in rows:
         print("  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()))
     return path
+
+
+def _plain(word: str) -> str:
+    """Return an argument without the place of this machine's folders."""
+    return Path(word).name if Path(word).is_absolute() else word
 
 
 def _cpu_model() -> str:

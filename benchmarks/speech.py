@@ -166,7 +166,8 @@ def main() -> None:
         "impulsive": list(IMPULSIVE),
         "quick": quick,
     }
-    save("speech_networks" if networks else "speech", rows, **facts)
+    name = "speech_networks" if networks else "speech"
+    save(f"{name}_quick" if quick else name, rows, **facts)
     print(facts)
 
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pellucid.cli.fields import FIELDS, TOOLS, VERBS
+from pellucid.cli.fields import FIELDS, MORE, TOOLS, VERBS
 from pellucid.domains import registry
 from pellucid.formats import find
 
@@ -28,14 +28,21 @@ def methods() -> str:
     """Return every method: fields, use, avoid, references."""
     used: dict[str, list[str]] = {}
     for field in registry.fields():
-        for name in registry.methods_of(registry.field(field)):
-            used.setdefault(name, []).append(field)
+        for seen in registry.sights(field):
+            verb = "" if seen.word == "denoised" else f" ({_verb(field, seen.word)})"
+            for name in registry.methods_of(seen):
+                if name not in ("identity", *(n for n, f in used.items() if field in f)) or not verb:
+                    used.setdefault(name, []).append(field + verb)
     rows = []
     for name, module in sorted(registry.all_methods().items()):
         t = module.TRAITS
         cites = ", ".join(f"[{d}](https://doi.org/{d})" for d in t.cite)
         rows.append([f"`{name}`", ", ".join(used.get(name, [])), t.use, t.avoid, cites])
     return table(["method", "fields", "use for", "not for", "papers (DOI)"], rows)
+
+
+def _verb(field: str, word: str) -> str:
+    return next(t.name for t in registry.field(field).tasks if t.word == word)
 
 
 def formats() -> str:
@@ -52,21 +59,28 @@ def benchmarks() -> str:
     """Return one table per committed result, with machine, date and command."""
     parts = []
     for field, _ in FIELDS:
-        path = RESULTS / f"{field}.json"
-        if path.exists():
+        for path in sorted(
+            p for p in RESULTS.glob(f"{field}*.json") if "quick" not in p.name and "networks" not in p.name
+        ):
             document = json.loads(path.read_text())
-            parts.append(_benchmark(field, document))
+            if any(readme_columns(row) for row in document["rows"]):
+                parts.append(_benchmark(field, document))
     return "\n".join(parts)
 
 
 SPEECH = "method,n,si_sdr,pesq,stoi,worst_change,rtf"
 
 
+def readme_columns(row: dict[str, Any]) -> str:
+    """Return the columns of a row that is shown in README, nothing where it is not."""
+    return str(row.get("readme") or (SPEECH if row.get("set") == "test mixtures" else ""))
+
+
 def _benchmark(field: str, document: dict[str, Any]) -> str:
     """Return a field's tables: rows that share their columns stand together."""
     parts: dict[str, list[list[str]]] = {}
     for row in document["rows"]:
-        columns = row.get("readme", SPEECH if row.get("set") == "test mixtures" else False)
+        columns = readme_columns(row)
         if columns:
             parts.setdefault(columns, []).append([_cell(row.get(k)) for k in columns.split(",")])
     facts = f"{document['date']}, {document['cpu']}, `{document['command']}`"
@@ -90,6 +104,16 @@ NAMES = {
     "worst_change": "worst file's SI-SDR change, dB",
     "rtf": "CPU s per s of sound",
     "n": "files",
+    "seconds": "CPU s",
+    "nrmse": "NRMSE",
+    "gcnr": "gCNR",
+    "contrast_db": "vessel / tissue, dB",
+    "speckle_snr": "speckle SNR",
+    "rmse_db": "RMSE, dB",
+    "points_kept": "14-dB points kept, of 15",
+    "mean": "mean, out / in",
+    "peak_gb": "peak, GB",
+    "correlation": "correlation with PyMUST",
 }
 
 
@@ -110,7 +134,12 @@ def pictures() -> str:
 
 def helps() -> str:
     """Return the help of every command, as the shell prints it at 100 columns."""
-    words = [[], *([t] for t, _ in TOOLS), *([f] for f, _ in FIELDS), *([f, v] for f, _ in FIELDS for v, _ in VERBS)]
+    words = [
+        [],
+        *([t] for t, _ in TOOLS),
+        *([f] for f, _ in FIELDS),
+        *([f, v] for f, _ in FIELDS for v, _ in (*VERBS, *MORE.get(f, ()))),
+    ]
     env = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
     parts = []
     for command in words:

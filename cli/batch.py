@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.cli.main import Ended, say
+from pellucid.cli.private import hidden, unnamed
 from pellucid.cli.run import one
 from pellucid.core import resources
 from pellucid.core.errors import Exit, FormatError, OutputError, PellucidError, UsageError
+from pellucid.core.types import products
 from pellucid.domains.request import Request
 
 COLUMNS = ("input", "output", "status", "code", "method", "sigma", "seconds", "message")
@@ -124,11 +126,28 @@ def place(request: Request, path: Path, many: bool, relative_to: Path | None) ->
     return replace(request, out=folder, out_folder=True)
 
 
+def single(request: Request, field_name: str) -> None:
+    """Refuse options of methods that name a further output file, where several inputs were given.
+
+    Raises
+    ------
+    UsageError
+        One was given.
+    """
+    from pellucid.domains import registry
+
+    for name in registry.methods_of(registry.field(field_name)):
+        for option in products(registry.method(name, field_name.partition(" ")[0]).Options):
+            if request.method_options.get(option):
+                raise UsageError(f"--{option.replace('_', '-')} names one file, several inputs were given")
+
+
 def attempt(path: Path, field_name: str, request: Request, relative_to: Path | None, **how: Any) -> dict[str, Any]:
     """Return a file's row; an expected error becomes a row with its code, an unexpected one names its type."""
     many = how.pop("many")
     try:
-        return one(path, field_name, place(request, path, many, relative_to), **how)
+        with unnamed(request.private, (path, relative_to or path)):
+            return one(path, field_name, place(request, path, many, relative_to), **how)
     except PellucidError as error:
         return _failed(path, int(error.code), str(error), request)
     except Exception as error:  # one broken file must not end the batch; the type is kept
@@ -137,8 +156,7 @@ def attempt(path: Path, field_name: str, request: Request, relative_to: Path | N
 
 def _failed(path: Path, code: int, message: str, request: Request) -> dict[str, Any]:
     name = "" if request.private else str(path)
-    if request.private:
-        message = message.replace(str(path), "input").replace(path.name, "input")
+    message = hidden(message, [path]) if request.private else message
     return {**dict.fromkeys(COLUMNS), "input": name, "status": "failed", "code": code, "message": message}
 
 

@@ -5,10 +5,24 @@ FIELDS = (
     ("mri", "Denoise MRI volumes and series; geometry, header and gradient files are kept."),
     ("hyperspectral", "Denoise hyperspectral scenes; bands, tags and georeference are kept."),
     ("speech", "Denoise speech recordings; rate, channels, length and chunks are kept."),
+    ("ultrasound", "Denoise, despeckle and separate ultrasound cines, RF and IQ; graphics are kept."),
+    ("raw", "Denoise camera raw before demosaicking; levels, colours and tags are kept."),
     ("image", "Denoise grey and colour pictures; profile and metadata are kept."),
 )
 
-MORE: dict[str, tuple[tuple[str, str], ...]] = {}  # verbs of single fields
+MORE = {  # verbs of single fields
+    "ultrasound": (
+        ("despeckle", "Smooth speckle for reading and segmentation."),
+        ("clutter", "Separate blood from tissue in RF or IQ ensembles."),
+        ("bmode", "Make the picture: beamform, envelope, log compression, Doppler."),
+    ),
+    "raw": (
+        ("calibrate", "Measure a camera's noise from flats and darks."),
+        ("develop", "Make a 16-bit picture: white balance, demosaic, colour, profile."),
+    ),
+    "hyperspectral": (("destripe", "Remove column stripes and leave everything else alone."),),
+    "speech": (("dereverb", "Remove late reverberation (WPE)."),),
+}
 
 TOOLS = (
     ("info", "Tell what a file is and which field it belongs to."),

@@ -26,14 +26,14 @@ def dry_run(path: Path, field_name: str, request: Request) -> dict[str, Any]:
     try:
         describe.refuse(subject, declared, request.force_kind)
         plan = line.make_plan(subject, declared, request)
-        outputs.check(subject, plan.names["output"], request)
+        outputs.check(subject, plan.names["output"], request, plan.options)
     finally:
         subject.reader.close()
     facts = sidecar.plan_facts(plan)
     document = {
         "schema": "pellucid/plan/1",
-        "input": path.name if request.private else str(path),
-        "output": str(plan.names["output"]),
+        "input": "" if request.private else str(path),
+        "output": "" if request.private else str(plan.names["output"]),
         "plan": {**facts, "memory_mb": plan.memory / 1024**2, "in_flight": plan.in_flight, "threads": plan.threads},
         "warnings": [{"code": c, "text": t} for c, t in plan.warnings],
     }
@@ -52,7 +52,7 @@ def one(path: Path, field_name: str, request: Request, *, quiet: bool, resume: b
     if request.scratch:
         os.environ["PELLUCID_SCRATCH"] = str(request.scratch)
     clock = time.perf_counter()
-    with progress(path.name, quiet) as report:
+    with progress("input" if request.private else path.name, quiet) as report:
         conversion = registry.conversion(field_name)
         if conversion is not None:
             declared = registry.field(field_name)

@@ -32,6 +32,8 @@ def stored(values: Array, description: Description, region: Region) -> tuple[Arr
     slope, inter = _along(description.slope, region), _along(description.inter, region)
     if np.any(slope != 1) or np.any(inter != 0):
         values = (values.astype(np.result_type(values.dtype, np.float64)) - inter) / slope
+    if dtype.kind == "c" and description.acquisition.get("parts"):
+        return _whole_parts(values, np.dtype(description.acquisition["parts"])).astype(dtype), 0
     if dtype.kind not in "iu":
         return values.astype(dtype, copy=False), 0
     low, high = _limits(dtype, description)
@@ -41,6 +43,15 @@ def stored(values: Array, description: Description, region: Region) -> tuple[Arr
     inside = np.where(below | above | ~np.isfinite(rounded), 0, rounded).astype(dtype)
     inside[below], inside[above] = low, high
     return inside, int(below.sum() + above.sum())
+
+
+def _whole_parts(values: Array, dtype: Any) -> Array:
+    """Return complex samples whose parts a file keeps as integers: rounded, and clipped to their range."""
+    limits = np.iinfo(dtype)
+    out = np.empty(values.shape, values.dtype)
+    for part, source in ((out.real, values.real), (out.imag, values.imag)):
+        part[...] = np.clip(np.rint(source), limits.min, limits.max) + 0.0  # no negative zero: integers have none
+    return out
 
 
 def _limits(dtype: Any, description: Description) -> tuple[int, int]:

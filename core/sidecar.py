@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pellucid.core.types import Noise, Plan
+from pellucid.core.types import Noise, Plan, products
 
 SCHEMA = "pellucid/sidecar/1"
 SUFFIX = ".pellucid.json"
@@ -61,7 +61,9 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         "method": plan.method,
         "why": plan.reason,
         "parameters": {
-            k: {"value": v, "from": "given" if k in plan.given else "default"} for k, v in sorted(options.items())
+            k: {"value": v, "from": "given" if k in plan.given else "default"}
+            for k, v in sorted(options.items())
+            if k not in products(plan.options)  # further files change nothing of this one
         },
         "noise": _noise(plan.noise),
         "asked": dict(plan.asked),

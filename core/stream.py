@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pellucid.core import random, restore, tiling
 from pellucid.core.errors import PellucidError
 from pellucid.core.lazy import np
-from pellucid.core.types import Description, Noise, Plan, Reader, Region, Result, Tile
+from pellucid.core.types import Description, Noise, Plan, Reader, Region, Result, Tile, products
 
 if TYPE_CHECKING:
     from pellucid.core.measure import Measured
@@ -49,6 +49,7 @@ class Work:
     method: Any
     mask: Array | None = None  # user's mask over the whole spatial shape: True = denoise
     limit: Region | None = None  # --region: outside it samples are copied
+    settled: Callable[[Any], None] | None = None  # told what the gather pass taught
 
     @property
     def description(self) -> Description:
@@ -72,11 +73,13 @@ class Work:
 def stream(work: Work, measured: Measured, report: Report) -> Iterator[Piece]:
     """Yield the output in ascending order; sums go to ``measured``."""
     sequential = work.method.TRAITS.exact == "stream"
+    apart = products(work.plan.options)  # files of their own: no figures of the run
     for piece in _sequential(work, report) if sequential else _tiled(work, report):
         measured.add(piece.before, piece.after)
         measured.count(dict(piece.facts))
         for name, values in piece.maps.items():
-            measured.note(name, values)
+            if name not in apart:
+                measured.note(name, values)
         measured.clipped += piece.clipped
         measured.invalid += piece.invalid
         yield piece
@@ -86,6 +89,8 @@ def stream(work: Work, measured: Measured, report: Report) -> Iterator[Piece]:
 def _tiled(work: Work, report: Report) -> Iterator[Piece]:
     plan = work.plan
     carry = _gather(work, report) if work.method.TRAITS.passes == 2 else None
+    if work.settled is not None:
+        work.settled(carry)
     windows = Overlap(work.reader, work.description)
     shape = work.description.shape[: work.description.spatial]
     total, done = len(plan.tiles), 0

@@ -323,8 +323,9 @@ class Tile:
 class Result:
     """What a method returns: the estimate over the tile's *window* (the engine crops to the core).
 
-    ``maps`` have the window's spatial shape. ``facts`` are counters, summed over tiles into the
-    sidecar. ``carry`` is the next block's carry of a stream.
+    ``maps`` have the window's spatial shape; one that an option of product ``images`` names may have
+    a further axis, last. ``facts`` are counters, summed over tiles into the sidecar. ``carry`` is the
+    next block's carry of a stream.
     """
 
     values: Array
@@ -338,7 +339,8 @@ class Method(Protocol):
 
     ``run`` is required. ``gather(tile, carry, plan) -> carry`` sees every tile once, without halo,
     in order, before the first ``run``; ``settle(carry, plan) -> state`` closes that pass.
-    ``finish(carry, plan) -> Result`` flushes a stream.
+    ``finish(carry, plan) -> Result`` flushes a stream. ``products(state, plan) -> {option: content}``
+    answers options of product ``table`` from the state: a matrix, or named columns of equal length.
     """
 
     TRAITS: Traits
@@ -352,6 +354,14 @@ class Method(Protocol):
 def option(default: Any, help: str, **metadata: Any) -> Any:
     """Declare a field of a method's ``Options``: default, help (unit, effect of more, of less).
 
-    ``choices=(...)`` limits the values; ``path=True`` marks a file.
+    ``choices=(...)`` limits the values; ``path=True`` marks a file. ``product`` marks a file that is
+    written beside the result and changes nothing of it: ``"images"`` (over the spatial grid, from
+    ``Result.maps``) or ``"table"`` (from the method's ``products``, after the gather pass).
     """
     return field(default=default, metadata={"help": help, **metadata})
+
+
+def products(options: Any) -> dict[str, str]:
+    """Return name -> ``"images"`` or ``"table"`` of the options that name a further output."""
+    known = getattr(options, "__dataclass_fields__", {})
+    return {name: f.metadata["product"] for name, f in known.items() if "product" in f.metadata}

@@ -14,7 +14,7 @@ from pellucid.core.errors import UsageError
 from pellucid.core.lazy import np
 from pellucid.core.measure import Measured
 from pellucid.core.stream import Report, Work, stream
-from pellucid.core.types import Noise, Reader, Traits
+from pellucid.core.types import Noise, Reader, Traits, products
 from pellucid.domains import describe, line, look, names, registry
 from pellucid.domains.declare import Field, Subject
 from pellucid.domains.request import Request
@@ -110,6 +110,9 @@ def _array(values: Array, declared: Field, options: dict[str, Any], report: Repo
     describe.refuse(subject, declared, request.force_kind or declared.kind)
     name = request.method or next(c.method for c in declared.choose if c.when(subject))
     method = registry.method(name, declared.name)
+    apart = sorted(products(method.Options) & request.method_options.keys())
+    if apart:
+        raise UsageError(f"{apart[0]} names a file that is written beside a file", hint="denoise a path")
     complex_in = np.iscomplexobj(values)
     made = plan.make_plan(
         subject.description,

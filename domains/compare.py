@@ -77,24 +77,36 @@ def load(path: Path, declared: Field, request: Request) -> tuple[Subject, Array]
 
 
 def evaluate(
-    result: Path, declared: Field, request: Request, *, reference: Path | None, before: Path | None
+    result: Path,
+    declared: Field,
+    request: Request,
+    *,
+    reference: Path | None,
+    before: Path | None,
+    rois: Path | None = None,
 ) -> dict[str, Any]:
-    """Return the field's figures of a result against a reference, and of what was removed.
+    """Return the field's figures of a result by itself, against a reference, and of what was removed.
 
     Raises
     ------
     UsageError
-        Neither a reference nor the input was given.
+        Neither a reference nor the input was given, and the field says nothing of a file by itself.
     FormatError
         The files have different grids.
     """
-    if reference is None and before is None:
+    if rois is not None and declared.regions is None:
+        raise UsageError(f"{declared.name} has no figures of regions", hint="leave out --rois")
+    if reference is None and before is None and rois is None and declared.inspect is None:
         raise UsageError("there is nothing to compare with", result, "give --reference, --input or both")
     subject, values = load(result, declared, request)
     mask = None
     if request.mask:
         mask = outputs_mask(request.mask, values.shape[: subject.description.spatial])
     figures: dict[str, Any] = {}
+    if declared.inspect is not None:
+        figures["alone"] = declared.inspect(values, subject.description)
+    if rois is not None and declared.regions is not None:
+        figures["rois"] = declared.regions(values, subject.description, rois)
     if reference is not None:
         truth = _same(load(reference, declared, request)[1], values, reference)
         assert declared.measure is not None
@@ -104,6 +116,10 @@ def evaluate(
         _same(noisy, values, before)
         sigma = names.parse_sigma(request.sigma)
         noise = None if sigma is None else Noise("gaussian", sigma, "given")
+        if rois is not None and declared.regions is not None:
+            figures["rois_before"] = declared.regions(noisy, source.description, rois)
+        if declared.inspect is not None:
+            figures["alone_before"] = declared.inspect(noisy, source.description)
         if declared.judge is not None:
             figures["input"] = declared.judge(noisy, values, source.description, noise)
         if reference is not None and declared.measure is not None:

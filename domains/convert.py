@@ -35,6 +35,8 @@ def convert(
     subject = describe.open_subject(path, declared, request)
     try:
         describe.refuse(subject, declared, request.force_kind)
+        if request.force_kind:
+            subject = replace(subject, description=subject.description.with_(kind=request.force_kind))
         planned = make_plan(subject, declared, conversion, request)
         facts, target = sidecar.plan_facts(planned), planned.names["output"]
         beside = outputs.sidecar_path(target, find.by_suffix(target, conversion.formats).FORMAT.name)
@@ -54,7 +56,8 @@ def make_plan(subject: Subject, declared: Field, conversion: Conversion, request
     options = names.make_options(shape, dict(request.method_options))
     where = names.output_path(subject.path, subject.reader.description.format, declared, request)
     if request.out is None or request.out_folder or request.out.is_dir():
-        where = where.with_name(names.split(where.name)[0] + conversion.suffix)
+        suffix = conversion.suffix_of(subject, options) if conversion.suffix_of else conversion.suffix
+        where = where.with_name(names.split(where.name)[0] + suffix)
     return Plan(
         method=conversion.name,
         options=options,
@@ -85,7 +88,7 @@ def _run(subject: Subject, conversion: Conversion, planned: Plan, request: Reque
         raise Refused(planned.warnings[0][1], subject.path, "leave out --strict to go on")
     with commit.staged(target, force=request.force) as stage:
         stage.inputs = outputs.inputs(subject)
-        module = _write(stage.path, made, conversion.formats)
+        module = _write(stage.path, made, conversion.formats, request.private)
         measured = Measured(facts={k: v for k, v in made.facts.items() if isinstance(v, int | float)})
         document = outputs.document(subject, planned, traits, request, measured=measured, staged=stage.path)
         document |= {"plan": facts, "plan_hash": sidecar.plan_hash(facts), "facts": dict(made.facts)}
@@ -98,7 +101,7 @@ def _run(subject: Subject, conversion: Conversion, planned: Plan, request: Reque
     return line.Outcome(target, document, planned.warnings)
 
 
-def _write(path: Path, made: Converted, formats: tuple[str, ...]) -> Any:
+def _write(path: Path, made: Converted, formats: tuple[str, ...], private: bool) -> Any:
     """Compose the output, reopen it and compare."""
     module = find.by_suffix(path, formats)
     region = tuple(slice(0, n) for n in made.values.shape)
@@ -108,6 +111,8 @@ def _write(path: Path, made: Converted, formats: tuple[str, ...]) -> Any:
         raise UsageError(f"{module.FORMAT.title} cannot hold this: {error.what}", path, error.hint) from error
     writer.write(region, made.values)
     writer.close()
+    if private and hasattr(module, "anonymise"):
+        module.anonymise(path)
     reader = module.open(path)
     try:
         found: Description = reader.description

@@ -69,12 +69,14 @@ def probe_region(description: Description) -> tuple[slice, ...]:
 class Refusal:
     """Why a valid file must not be denoised so: shown with the file's name, exit code 3.
 
-    ``soft`` refusals are overridden by ``--force-kind KIND`` (the kind the user says it is).
+    ``soft`` refusals are overridden by ``--force-kind KIND`` (the kind the user says it is);
+    ``estimable`` ones do not stop ``estimate``.
     """
 
     what: str
     hint: str
     soft: bool = True
+    estimable: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,8 @@ class Conversion:
         As of a task.
     suffix : str
         Of the default output; any suffix that can be composed may be asked for.
+    suffix_of : callable, optional
+        ``(subject, options) -> suffix`` where it depends on the file.
     options : type
         Dataclass whose fields are made by ``core.types.option``; they become flags.
     run : callable
@@ -168,6 +172,7 @@ class Conversion:
     refuse: tuple[Callable[[Subject], Refusal | None], ...] = ()
     formats: tuple[str, ...] = ()
     cite: tuple[str, ...] = ()
+    suffix_of: Callable[[Subject, Any], str] | None = None
 
 
 def always(subject: Subject) -> bool:
@@ -187,6 +192,8 @@ class Field:
         Name of the series axis.
     kind : str
         Kind assumed of a file that says nothing of itself (``.npy``).
+    kinds : tuple of str
+        Kinds only this field works on: they decide between fields that read the same format.
     choose : tuple of Choice
         Default method by named condition.
     methods : tuple of str
@@ -213,6 +220,10 @@ class Field:
         ``(reference, estimate, description, mask) -> {name: value}`` full-reference metrics.
     judge : callable
         ``(before, after, description, noise) -> {name: value}`` reference-free numbers of a result.
+    regions : callable, optional
+        ``(values, description, path) -> {name: value}``: figures of regions a file draws (``evaluate --rois``).
+    inspect : callable
+        ``(values, description) -> {name: value}`` numbers of one file by itself.
     picture : callable
         ``(values, description) -> 2-D float array`` or (h, w, 3): the view the field looks at first.
     output_name : callable, optional
@@ -237,6 +248,7 @@ class Field:
     kind: str
     choose: tuple[Choice, ...]
     methods: tuple[str, ...]
+    kinds: tuple[str, ...] = ()
     refuse: tuple[Callable[[Subject], Refusal | None], ...] = ()
     warn: tuple[Callable[[Subject], tuple[str, str] | None], ...] = ()
     estimate: Callable[[Subject, str], Noise] | None = None
@@ -249,6 +261,8 @@ class Field:
     sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     measure: Callable[..., dict[str, float]] | None = None
     judge: Callable[..., dict[str, float]] | None = None
+    inspect: Callable[[Any, Description], dict[str, float]] | None = None
+    regions: Callable[[Any, Description, Path], dict[str, float]] | None = None
     picture: Callable[[Any, Description], Any] | None = None
     output_name: Callable[[Path, str], Path] | None = None
     word: str = "denoised"

@@ -101,7 +101,7 @@ class Renamed:
         self.inner.close()
 
 
-def refuse(subject: Subject, field: Field, force_kind: str) -> None:
+def refuse(subject: Subject, field: Field, force_kind: str, *, estimating: bool = False) -> None:
     """Raise for a valid file that must not be denoised so.
 
     Raises
@@ -113,7 +113,7 @@ def refuse(subject: Subject, field: Field, force_kind: str) -> None:
         raise UsageError(f"--force-kind {force_kind} is no kind", subject.path, f"choose from {', '.join(KINDS)}")
     for check in field.refuse:
         refusal = check(subject)
-        if refusal is not None and not (refusal.soft and force_kind):
+        if refusal is not None and not (refusal.soft and force_kind) and not (refusal.estimable and estimating):
             hint = refusal.hint
             if refusal.soft and "--force-kind" not in hint:
                 hint = (

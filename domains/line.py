@@ -7,6 +7,7 @@ import time
 import zlib
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ def denoise(path: Path, declared: Field, request: Request, report: Report, *, re
             return Outcome(target, {"plan": facts}, planned.warnings, resumed=True)
         if resume and sidecar.made_from(beside, path):  # our own output of this input, stale or incomplete
             request = replace(request, force=True)
-        outputs.check(subject, target, request)
+        outputs.check(subject, target, request, planned.options)
         return run(described, declared, planned, request, report)
     finally:
         subject.reader.close()
@@ -78,6 +79,7 @@ def make_plan(subject: Subject, declared: Field, request: Request) -> Plan:
     UsageError, Refused, OutputError
         The request contradicts the file, ``--strict`` meets a warning, or the output exists.
     """
+    where = names.output_path(subject.path, subject.reader.description.format, declared, request)
     name, why = _choose(subject, declared, request)
     method = registry.method(name, declared.name)
     given = dict(request.method_options)
@@ -89,7 +91,7 @@ def make_plan(subject: Subject, declared: Field, request: Request) -> Plan:
         names.make_options(method, given),
         noise=_noise(subject, declared, method, request),
         reason=why,
-        out_dtype=_out_dtype(subject, request),
+        out_dtype=_out_dtype(subject, request, outputs.module(where, subject)),
         threads=request.threads,
         max_memory=names_bytes(request.max_memory),
         device_name=request.device,
@@ -100,7 +102,6 @@ def make_plan(subject: Subject, declared: Field, request: Request) -> Plan:
     found = () if method.TRAITS.stored else describe.warnings(subject, declared)
     if request.strict and found:
         raise Refused(found[0][1], subject.path, "leave out --strict to go on")
-    where = names.output_path(subject.path, subject.reader.description.format, declared, request)
     return replace(made, names={"output": where}, warnings=found)
 
 
@@ -110,9 +111,15 @@ def _asked(request: Request) -> dict[str, Any]:
     for name in ("mask", "noise_in"):
         path = getattr(request, name)
         if path is not None:
-            find.candidates(path)  # says in one line that a file is missing or empty
-            found[name] = {k: v for k, v in sidecar.fingerprint(path).items() if k != "name"}
+            found[name] = _content(path)
+    for name, value in request.field_options.items():
+        found[name] = _content(value) if isinstance(value, Path) else value
     return {k: v for k, v in found.items() if v}
+
+
+def _content(path: Path) -> dict[str, Any]:
+    find.candidates(path)  # says in one line that a file is missing or empty
+    return {k: v for k, v in sidecar.fingerprint(path).items() if k != "name"}
 
 
 def names_bytes(text: str) -> int:
@@ -132,15 +139,15 @@ def _choose(subject: Subject, declared: Field, request: Request) -> tuple[str, s
     raise UsageError("no default method fits this file", subject.path, "name one with --method")
 
 
-def _out_dtype(subject: Subject, request: Request) -> str:
+def _out_dtype(subject: Subject, request: Request, module: Any) -> str:
     description = subject.description
     if request.out_dtype == "same" or request.method == "identity":
         return description.dtype
     if request.out_dtype:
         return _dtype(request.out_dtype)
-    if description.out_dtype:
+    if description.out_dtype and module.FORMAT.name == subject.reader.description.format:
         return description.out_dtype
-    traits = find.module_of(subject.reader.description.format).FORMAT
+    traits = module.FORMAT
     integer = np.dtype(description.dtype).kind in "iu"
     return "float32" if integer and traits.integers == "float32" else description.dtype
 
@@ -204,7 +211,10 @@ def run(subject: Subject, declared: Field, planned: Plan, request: Request, repo
         stage.inputs = outputs.inputs(subject)
         writer = outputs.writer(stage.path, subject, planned.output)
         extra = outputs.Extras(stack, subject, planned, request, method.TRAITS.maps)
+        work = replace(work, settled=partial(extra.products.settle, method))
         sums = _write(work, writer, extra, measured, report)
+        if request.private:
+            outputs.anonymise(stage.path, subject)
         verify(stage.path, planned.output, sums, subject)
         extra.close()
         document = outputs.document(subject, planned, method.TRAITS, request, measured=measured, staged=stage.path)
@@ -258,7 +268,7 @@ def verify(path: Path, output: Description, sums: list[tuple[Region, int]], subj
     OutputError
         Shape, type or samples differ: the disk or a writer lied.
     """
-    own = path.is_dir() or find.by_suffix(path, subject.formats).FORMAT.name in subject.formats
+    own = outputs.module(path, subject).FORMAT.name in subject.formats
     reader: Reader = find.open_file(path, subject.formats if own else (), **dict(subject.options))
     try:
         found = reader.description

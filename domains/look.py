@@ -12,6 +12,7 @@ from pellucid.domains import describe, names, registry
 from pellucid.domains.declare import Field
 from pellucid.domains.request import Request
 from pellucid.formats import find
+from pellucid.formats.identity import personal as names_people
 
 PERSONAL = ("patient", "name", "subject", "birth", "date", "institution", "operator", "physician", "originator")
 
@@ -40,6 +41,7 @@ def field_of(path: Path, request: Request) -> Field:
             fits.append(declared)
     if not fits:
         raise FormatError(path, "axes", f"are {', '.join(description.axes)}: no field works on these")
+    fits = [f for f in fits if description.kind in f.kinds] or fits
     anonymous = any(a.startswith("axis") for a in description.axes)
     if len(fits) > 1 and anonymous:
         options = ", ".join(f.name for f in fits)
@@ -95,7 +97,7 @@ def _default(subject: Any, declared: Field, refused: Any) -> dict[str, Any]:
 
 
 def _personal(key: str) -> bool:
-    return any(word in key.lower() for word in PERSONAL)
+    return any(word in key.lower() for word in PERSONAL) or names_people(key)
 
 
 def estimate(path: Path, declared: Field, request: Request) -> dict[str, Any]:
@@ -108,7 +110,7 @@ def estimate(path: Path, declared: Field, request: Request) -> dict[str, Any]:
     """
     subject = describe.open_subject(path, declared, request)
     try:
-        describe.refuse(subject, declared, request.force_kind)
+        describe.refuse(subject, declared, request.force_kind, estimating=True)
         if request.force_kind:
             subject = replace(subject, description=replace(subject.description, kind=request.force_kind))
         if declared.estimate is None:

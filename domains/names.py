@@ -31,7 +31,8 @@ def output_path(source: Path, format_name: str, field: Field, request: Request) 
     traits = find.module_of(format_name).FORMAT
     named = field.output_name is not None and not source.is_dir()
     default = field.output_name(source, field.word) if named and field.output_name else _beside(source, field.word)
-    if not traits.writes and traits.fallback:
+    foreign = "splice" not in traits.writes and not default.name.lower().endswith(traits.suffixes)
+    if traits.fallback and (not traits.writes or foreign):
         default = default.with_name(split(default.name)[0] + traits.fallback)
     if request.out is None:
         return default

@@ -14,7 +14,7 @@ from pellucid.core.lazy import np
 from pellucid.core.measure import Measured
 from pellucid.core.stream import Piece
 from pellucid.core.types import Description, Plan, Traits
-from pellucid.domains import pictures
+from pellucid.domains import pictures, products
 from pellucid.domains.declare import Field, Subject, probe_region
 from pellucid.domains.request import Request
 from pellucid.formats import find
@@ -32,7 +32,7 @@ def inputs(subject: Subject) -> tuple[Path, ...]:
     return tuple(sorted(p for p in found if p.exists()))
 
 
-def check(subject: Subject, target: Path, request: Request) -> None:
+def check(subject: Subject, target: Path, request: Request, options: Any = None) -> None:
     """Refuse outputs that exist, that are the input itself, or that are each other.
 
     Raises
@@ -41,6 +41,7 @@ def check(subject: Subject, target: Path, request: Request) -> None:
         Before anything is read or written.
     """
     wanted = [p for p in (target, request.residual, request.noise_out, request.preview, request.report) if p]
+    wanted += products.named(options).values()
     for path in wanted:
         if any(commit.same_file(own, path) for own in inputs(subject)):
             raise OutputError("is the input itself", path, "choose another name with -o")
@@ -54,7 +55,8 @@ def module(path: Path, subject: Subject) -> Any:
     """Return the format module that writes an output of this name: the input's own where the suffix stays."""
     own = find.module_of(subject.reader.description.format)
     name = path.name.lower()
-    alike = any(name.endswith(s) for s in own.FORMAT.suffixes) or (subject.path.is_dir() and not path.suffix)
+    alike = any(name.endswith(s) for s in own.FORMAT.suffixes) or path.suffix == subject.path.suffix
+    alike |= subject.path.is_dir() and not path.suffix
     return own if "splice" in own.FORMAT.writes and alike else find.by_suffix(path, subject.formats)
 
 
@@ -68,6 +70,13 @@ def writer(path: Path, subject: Subject, output: Description) -> Any:
         return other.compose(path, replace(output, format=other.FORMAT.name))
     except FormatError as error:
         raise UsageError(f"{other.FORMAT.title} cannot hold this: {error.what}", path, error.hint) from error
+
+
+def anonymise(path: Path, subject: Subject) -> None:
+    """Take names, ids, dates and places of people out of a staged output, where its format can hold any."""
+    strip = getattr(module(path, subject), "anonymise", None)
+    if strip is not None:
+        strip(path)
 
 
 def sidecar_path(target: Path, format_name: str) -> Path:
@@ -94,6 +103,7 @@ class Extras:
         self.stages: list[commit.Stage] = []
         self.residual = self.noise = None
         assert plan.output is not None
+        self.products = products.Products(plan, subject, lambda path: self._stage(stack, path))
         if request.residual:
             flat = replace(plan.output, dtype=_float(plan.output.dtype), slope=1.0, inter=0.0, nodata=None)
             self.residual = writer(self._stage(stack, request.residual), subject, flat)
@@ -102,6 +112,7 @@ class Extras:
 
     def _stage(self, stack: ExitStack, path: Path) -> Path:
         stage = stack.enter_context(commit.staged(path, force=self.request.force))
+        stage.inputs = inputs(self.subject)
         self.stages.append(stage)
         return stage.path
 
@@ -132,6 +143,7 @@ class Extras:
         if self.noise is not None:
             region = piece.region[: self.subject.description.spatial]
             self.noise.write(region, self._sigma(piece, region))
+        self.products.write(piece)
 
     def _sigma(self, piece: Piece, region: Any) -> Array:
         found = piece.maps.get("noise")
@@ -149,6 +161,9 @@ class Extras:
         for open_writer in (self.residual, self.noise):
             if open_writer is not None:
                 open_writer.close()
+        for stage in self.stages if self.request.private else ():  # they carry the input's header too
+            anonymise(stage.path, self.subject)
+        self.products.close()
 
     def draw(self, stack: ExitStack, field: Field, staged: Path, document: dict[str, Any]) -> None:
         """Draw before, after and residual from the staged output, as ``--preview`` and ``--report`` ask."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from pellucid.core.errors import FormatError
 from pellucid.core.types import Description, FormatTraits, Reader, Writer
-from pellucid.formats import riff
+from pellucid.formats import riff, sound_private
 from pellucid.formats.pcm import ENCODINGS, Encoding, Interleaved, InterleavedWriter, Pieces, Stretch, encoding_of
 from pellucid.formats.pcm import describe as describe_sound
 
@@ -39,6 +39,7 @@ COMPRESSIONS = {  # AIFF-C: type -> encodings by width; the first of each width 
     b"FL64": {8: "f64be"},
 }
 LARGEST = (1 << 32) - 1
+anonymise = sound_private.aiff
 
 
 def recognise(head: bytes, name: str) -> float:

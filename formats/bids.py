@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pellucid.formats import identity
+
 LIMIT = 64 << 20  # bytes; no sidecar is larger
 COMPRESSION = (".gz", ".bz2")
 NAME = re.compile(r"(sub-[A-Za-z0-9]+(?:_[A-Za-z]+-[A-Za-z0-9]+)*)_([A-Za-z0-9]+)$")
@@ -147,12 +149,6 @@ def derivative(sidecar: Mapping[str, Any], source: str, name: str, version: str)
     }
 
 
-PERSONAL = frozenset("patient birth subject name date time uid institution station physician operator".split())
-TECHNICAL = frozenset(
-    "echotime repetitiontime inversiontime slicetiming acquisitionduration sequencename protocolname".split()
-)
-
-
 def sidecar_name(target: Path) -> str | None:
     """Return the name of the JSON that describes a BIDS file, None for any other name."""
     return split(target.name)[0] + ".json" if entities(target.name) else None
@@ -170,7 +166,7 @@ def annotate(staged: Path, source: Path, document: Mapping[str, Any], private: b
         return False
     content = merged([beside] if beside.exists() else [])
     if private:
-        content = {k: v for k, v in content.items() if not _personal(k)}
+        content = identity.mapping(content)
     if known:
         top = root(source)
         name = "" if private else str(source.absolute().relative_to(top)) if top else source.name
@@ -186,8 +182,3 @@ def describe_folder(target: Path, version: str) -> None:
     if entities(target.name) and root(target) is None:
         text = json.dumps(dataset_description("pellucid", version), indent=1, sort_keys=True)
         (folder / "dataset_description.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _personal(key: str) -> bool:
-    word = key.lower()
-    return word not in TECHNICAL and any(part in word for part in PERSONAL)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pellucid.core.errors import FormatError
 from pellucid.core.types import Description, FormatTraits, Reader, Region, Writer
-from pellucid.formats import envi_header, envi_meta, rawblock
+from pellucid.formats import archive_private, envi_header, envi_meta, rawblock
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array
@@ -43,6 +43,7 @@ PERMS = {"bsq": (2, 0, 1), "bil": (0, 2, 1), "bip": (0, 1, 2)}  # file order -> 
 TYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
 CODES = {v: k for k, v in TYPES.items()}
 GEOMETRY = ("samples", "lines", "bands", "data type", "interleave")
+anonymise = archive_private.envi
 
 
 def recognise(head: bytes, name: str) -> float:

@@ -19,21 +19,9 @@ SURE, LIKELY = 0.5, 0.2  # below LIKELY nobody claims the file
 
 # Suffixes users bring that are not read yet: the line says what to do instead.
 ELSEWHERE = {
-    ".dcm": "DICOM is not read yet: convert it to NIfTI first, for instance with dcm2niix",
-    ".nrrd": "NRRD is not read yet: convert it to NIfTI first, for instance with SimpleITK",
-    ".nhdr": "NRRD is not read yet: convert it to NIfTI first, for instance with SimpleITK",
-    ".mha": "MetaImage is not read yet: convert it to NIfTI first, for instance with SimpleITK",
-    ".mhd": "MetaImage is not read yet: convert it to NIfTI first, for instance with SimpleITK",
-    ".mif": "MRtrix images are not read yet: convert them to NIfTI first with mrconvert",
-    ".mgz": "MGZ volumes are not read yet: convert them to NIfTI first with mri_convert",
-    ".h5": "HDF5 cubes are not read yet: export the cube to ENVI or GeoTIFF first",
-    ".he5": "HDF-EOS5 scenes are not read yet: export the cube to ENVI or GeoTIFF first",
-    ".nc": "NetCDF scenes are not read yet: export the cube to ENVI or GeoTIFF first",
-    ".gis": "ERDAS 7 files are not read yet: convert them with gdal_translate first",
-    ".lan": "ERDAS 7 files are not read yet: convert them with gdal_translate first",
     ".vrt": "a VRT only points to other files: denoise those, or make one GeoTIFF with gdal_translate",
+    ".raw": "has no header: say what it holds with --encoding (sound) or --width --height --bits --cfa (camera)",
     ".m4a": "AAC is not read: convert it to WAV first, for instance with ffmpeg",
-    ".mp4": "AAC is not read: convert it to WAV first, for instance with ffmpeg",
 }
 
 
@@ -135,6 +123,8 @@ def open_file(path: Path, wanted: tuple[str, ...] = (), **hints: Any) -> Reader:
     name = found[0][1]
     if wanted and name not in wanted:
         usable = [n for _, n in found if n in wanted]
+        if not usable and found[0][0] < SURE:  # another field's guess by name is no finding
+            raise FormatError(path, "", *_unread(path))
         if not usable:
             title = module_of(name).FORMAT.title
             raise FormatError(

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from pellucid.core.errors import FormatError
 from pellucid.core.lazy import np
 from pellucid.core.types import Description, FormatTraits, Reader, Region, Writer
-from pellucid.formats import sound
+from pellucid.formats import sound, sound_private
 from pellucid.formats.pcm import COPY, encoding_of
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Metadata:
     total: int
     size: int
     info: bytes
+anonymise = sound_private.flac
 
 
 def recognise(head: bytes, name: str) -> float:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pellucid.core.errors import FormatError, OutputError, PellucidError
 from pellucid.core.types import Description, FormatTraits, Reader, Region, Writer
 from pellucid.formats import geotiff_meta, tiff_layout
+from pellucid.formats.tiff_private import anonymise as anonymise
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array

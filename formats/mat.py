@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pellucid.core.errors import FormatError, UsageError
 from pellucid.core.types import Description, FormatTraits, Reader, Region, Writer
-from pellucid.formats import mat5, mat73, rawblock, wavelengths
+from pellucid.formats import archive_private, mat5, mat73, rawblock, wavelengths
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array
@@ -62,6 +62,9 @@ class Cube:
         """(line, sample, band)."""
         a, b, c = (self.shape[self.perm.index(i)] for i in range(3))
         return a, b, c
+
+
+anonymise = archive_private.mat
 
 
 def recognise(head: bytes, name: str) -> float:

@@ -15,6 +15,7 @@ from pellucid.core.errors import FormatError
 from pellucid.core.lazy import np
 from pellucid.core.types import Description, FormatTraits, Reader, Region, Writer
 from pellucid.formats import nifti_header as headers
+from pellucid.formats import volume_private
 from pellucid.formats.bids import annotate as annotate
 from pellucid.formats.bids import describe_folder as describe_folder
 from pellucid.formats.bids import sidecar_name as sidecar_name
@@ -33,6 +34,7 @@ FORMAT = FormatTraits(
     keeps="every header byte but datatype, bitpix, scale and display range; extensions; .json .bval .bvec beside it",
 )
 BLOCK = 32 << 20  # bytes moved at once
+anonymise = volume_private.nifti
 
 
 def recognise(head: bytes, name: str) -> float:

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from pellucid.core.errors import FormatError
 from pellucid.core.lazy import np
 from pellucid.core.types import Description, FormatTraits, Reader, Region, Writer
-from pellucid.formats import npy
+from pellucid.formats import archive_private, npy
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array
@@ -33,6 +33,7 @@ MOST_MEMBERS = 65536
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 COPY = 1 << 20
+anonymise = archive_private.npz
 
 
 def recognise(head: bytes, name: str) -> float:

@@ -189,9 +189,9 @@ class InterleavedWriter:
         self.clipped = 0
         self._lock = threading.Lock()
         self._file = path.open("wb+")
-        self.offset = _lay(self._file, head)
+        self.offset = lay(self._file, head)
         self._file.seek(self.offset + shape[0] * shape[1] * encoding.width)
-        _lay(self._file, tail)
+        lay(self._file, tail)
         self._file.truncate(self._file.tell())
 
     def write(self, region: Region, values: Array) -> None:
@@ -231,7 +231,7 @@ class InterleavedWriter:
         self._file.close()
 
 
-def _lay(file: IO[bytes], pieces: Pieces) -> int:
+def lay(file: IO[bytes], pieces: Pieces) -> int:
     """Write pieces one after the other; return the position reached."""
     for piece in pieces:
         if isinstance(piece, bytes):

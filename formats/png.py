@@ -19,6 +19,7 @@ from pellucid.core.errors import FormatError
 from pellucid.core.lazy import np
 from pellucid.core.types import Description, FormatTraits, Reader, Region, Writer
 from pellucid.formats import plausible
+from pellucid.formats.png_private import anonymise as anonymise
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array
@@ -225,7 +226,8 @@ class PngWriter:
 
     def __init__(self, path: Path, output: Description, source: PngReader | None) -> None:
         shape = (*output.shape, 1) if len(output.shape) == 2 else tuple(output.shape)
-        if output.dtype not in ("uint8", "uint16") or len(shape) != 3 or shape[2] not in (1, 3):
+        cine = len(output.shape) == 3 and output.axes[-1] != "channel"  # three frames are no colours
+        if output.dtype not in ("uint8", "uint16") or len(shape) != 3 or shape[2] not in (1, 3) or cine:
             what = f"PNG holds 8 or 16 bit, grey or RGB, not {output.dtype} of shape {tuple(output.shape)}"
             raise FormatError(path, "pixels", what, "name the output .tif")
         self.path, self._output, self._source = path, output, source

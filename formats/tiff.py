@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from pellucid.core.errors import FormatError
 from pellucid.core.lazy import np
 from pellucid.core.types import Description, FormatTraits, Reader, Region, Writer
-from pellucid.formats import plausible
+from pellucid.formats import ome, plausible
+from pellucid.formats.tiff_private import anonymise as anonymise
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array
@@ -115,7 +116,7 @@ def open(path: Path, **hints: Any) -> TiffReader:
     with opened(path) as tif:
         page = tif.pages[0]
         layout = _layout(path, tif, page)
-        description = describe(page, layout, len(tif.pages))
+        description = ome.annotate(path, page, describe(page, layout, len(tif.pages)))
         held = _held(path, tif, layout)
     plausible.check(path, *held)
     return TiffReader(path, description, layout)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pellucid.core.errors import FormatError
 from pellucid.core.lazy import np
 from pellucid.core.types import Description, Reader, Region, Writer
-from pellucid.formats import tiff
+from pellucid.formats import ome, tiff
 from pellucid.formats.tiff import Layout
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def compose(path: Path, description: Description, like: tiff.TiffReader | None =
     facts: dict[str, Any] = {
         "photometric": "rgb" if series == 3 and not stack else "minisblack",
         "metadata": None,
+        "ome": False,  # else the suffix makes tifffile write XML of its own
         "software": False,
     }
     if series == 3 and not stack:
@@ -62,21 +63,26 @@ def compose(path: Path, description: Description, like: tiff.TiffReader | None =
     if profile := description.acquisition.get("icc_profile"):
         facts["iccprofile"] = profile
     size = int(np.prod(shape)) * np.dtype(description.dtype).itemsize
-    facts |= {"bigtiff": size > BIG, "extratags": _descriptive(like)}
+    facts |= {"bigtiff": size > BIG, "extratags": _descriptive(like, description)}
     whole = tifffile.memmap(path, shape=shape, dtype=description.dtype, **facts)
     ordered = np.asarray(whole).reshape(shape if stack else (1, y, x, series))
     return MappedWriter(whole, ordered[..., None] if stack else ordered, description)
 
 
-def _descriptive(like: tiff.TiffReader | None) -> list[tuple[Any, ...]]:
-    """Return the source's descriptive tags; its description of the layout (ImageJ, OME) no longer holds."""
+def _descriptive(like: tiff.TiffReader | None, made: Description) -> list[tuple[Any, ...]]:
+    """Return the source's descriptive tags; a description of the layout (ImageJ) no longer holds, OME's does."""
     if like is None:
         return []
     with tiff.opened(like.path) as tif:
         page = tif.pages[0]
         tags = [page.tags[t] for t in DESCRIPTIVE if t in page.tags]
         layout = page.is_imagej or page.is_ome or page.is_shaped
-        return [(t.code, t.dtype, t.count, t.value, True) for t in tags if t.code != 270 or not layout]
+        found = [(t.code, t.dtype, t.count, t.value, True) for t in tags if t.code != 270 or not layout]
+        same = like.description.shape == made.shape and len(tif.pages) == like.layout.count
+        if page.is_ome and same:
+            xml = ome.retyped(page.description, made.dtype).encode("utf-8")
+            found.append((270, 2, len(xml) + 1, xml, True))
+        return found
 
 
 class MappedWriter:

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from pellucid.core.errors import FormatError
 from pellucid.core.types import Description, FormatTraits, Reader, Writer
-from pellucid.formats import riff
+from pellucid.formats import riff, sound_private
 from pellucid.formats.pcm import (
     ENCODINGS,
     OFFSET_8,
@@ -67,6 +67,7 @@ class Wave:
         """How samples lie, or None where they are compressed."""
         name = BY_WIDTH.get((self.tag, self.width))
         return ENCODINGS[name] if name else None
+anonymise = sound_private.wav
 
 
 def recognise(head: bytes, name: str) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 
 NM_ABOVE = 100.0  # a median centre above this cannot be micrometres: optical bands end near 20 um
 UM_BELOW = 50.0  # and one below this cannot be nanometres
+ABSENT = 0.1  # share of zeros in a list that has a unit of length
 LIGHT_NM_GHZ = 299_792_458.0  # wavelength in nm = this / frequency in GHz (c in m/s)
 
 _TO_NM = {
@@ -65,9 +66,10 @@ def to_nm(values: Sequence[float] | None, unit: str | None) -> tuple[float, ...]
     tuple or None
         None where the values are no wavelengths (an index, a non-positive or impossible number).
     """
-    if not values or any(v <= 0 for v in values):
-        return None
     name = unit_name(unit)
+    absent = sum(v == 0 for v in values or ())  # a mission's tables keep 0 where a band was not delivered
+    if not values or any(v < 0 for v in values) or absent > (ABSENT * len(values) if name in _TO_NM else 0):
+        return None
     if name in _INVERSE:
         return tuple(_INVERSE[name] / v for v in values)
     factor = _TO_NM.get(name)
@@ -85,7 +87,7 @@ def width_to_nm(
     """Return band widths in nanometres by the factor that turned the centres into nanometres."""
     if not widths or not centres or not centres_nm or len(widths) != len(centres):
         return None
-    ratios = [n / c for n, c in zip(centres_nm, centres, strict=True)]
+    ratios = [n / c for n, c in zip(centres_nm, centres, strict=True) if c]
     factor = median(ratios)
     if max(abs(r - factor) for r in ratios) > 1e-6 * abs(factor):
         return None  # wavenumbers and frequencies: widths do not scale by one factor

@@ -16,7 +16,7 @@ import pellucid
 
 HOME = Path(pellucid.__file__).parent
 ROOMS = ("cli", "core", "domains", "formats")
-FIELD_NAMES = ("mri", "hyperspectral", "speech", "image")
+FIELD_NAMES = ("mri", "ultrasound", "hyperspectral", "raw", "speech", "image")
 MODULES = sorted(p for room in ROOMS for p in (HOME / room).rglob("*.py"))
 MOST_LINES, MEDIAN_LINES, MOST_FUNCTION, MEDIAN_FUNCTION, MOST_POSITIONAL = 400, 150, 60, 12, 5
 
@@ -72,6 +72,9 @@ THIRD_PARTY = {  # owner modules of third-party readers, by folder or file
     "soundfile": ("formats/",),
     "tifffile": ("formats/",),
     "imagecodecs": ("formats/",),
+    "pydicom": ("formats/",),
+    "nrrd": ("formats/",),
+    "rawpy": ("formats/",),
     "rich": ("cli/",),
     "typer": ("cli/", "domains/"),
 }
@@ -123,7 +126,7 @@ def test_every_module_imports(path: Path) -> None:
 
 def loaded_after(code: str) -> set[str]:
     """Return which heavy libraries are loaded after some code in a fresh interpreter."""
-    heavy = "torch numpy scipy librosa rdkit rasterio nibabel h5py soundfile rich tifffile PIL"
+    heavy = "torch numpy scipy librosa rdkit rasterio nibabel h5py soundfile rich tifffile PIL pydicom rawpy nrrd"
     script = f"{code}\nimport sys\nprint(*[m for m in '{heavy}'.split() if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return set(done.stdout.split("\n")[-2].split())

@@ -75,11 +75,18 @@ def _suffix(declared: Any) -> str:
 
 def run(field_name: str, values: dict[str, Any], flags: set[str]) -> int:
     """Denoise one or many files; return the exit code."""
-    from pellucid.cli import batch
+    from pellucid.cli.private import unnamed
     from pellucid.cli.request import request as make
-    from pellucid.cli.run import dry_run, one, put, tell
 
     request = make(values, flags)
+    with unnamed(request.private, values["files"] or ()):
+        return _run(field_name, values, request)
+
+
+def _run(field_name: str, values: dict[str, Any], request: Any) -> int:
+    from pellucid.cli import batch
+    from pellucid.cli.run import dry_run, one, put, tell
+
     if [str(f) for f in values["files"] or []] == ["-"]:
         return _pipe(field_name, values, request)
     from pellucid.domains import registry
@@ -103,6 +110,7 @@ def run(field_name: str, values: dict[str, Any], flags: set[str]) -> int:
             put(row["document"])
         return 0
     batch.place(request, paths[0], many, None)  # options that name one file are an error before anything is done
+    batch.single(request, field_name)
     status, codes = batch.Status(values["status"]), []
     how = {"quiet": values["quiet"] or values["jobs"] > 1, "resume": values["resume"], "many": many}
     for row in batch.rows(paths, field_name, request, jobs=values["jobs"], relative_to=values["relative_to"], **how):

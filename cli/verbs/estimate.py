@@ -41,6 +41,7 @@ def command(field_name: str) -> Callable[..., Any]:
 def run(values: dict[str, Any], field_name: str) -> int:
     """Print one estimate per file."""
     from pellucid.cli.batch import collect
+    from pellucid.cli.private import unnamed
     from pellucid.cli.run import put
     from pellucid.core.errors import UsageError
     from pellucid.domains import look, registry
@@ -54,7 +55,8 @@ def run(values: dict[str, Any], field_name: str) -> int:
     own = {k: v for k, v in values.items() if k not in (*shared, "files", "json", "debug") and v}
     request = Request(**{k: values[k] for k in shared}, field_options=own)
     for path in collect(values["files"] or [], "", "", None):
-        document = look.estimate(path, registry.field(field_name), request)
+        with unnamed(request.private, [path]):
+            document = look.estimate(path, registry.field(field_name), request)
         if values["json"]:
             put(document)
         else:

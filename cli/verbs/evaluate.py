@@ -17,6 +17,7 @@ def against(
     reference: Annotated[Path | None, typer.Option("--reference", help="The truth.")] = None,
     before: Annotated[Path | None, typer.Option("--input", help="The file before denoising.")] = None,
     mask: Annotated[Path | None, typer.Option("--mask", help="Measure only where this map is above 0.")] = None,
+    rois: Annotated[Path | None, typer.Option("--rois", help="Regions to measure, .json or .tsv (ultrasound).")] = None,
     sigma: Annotated[str, typer.Option("--sigma", help="Noise level the residual is compared with.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Traceback on errors.")] = False,
@@ -26,7 +27,7 @@ def against(
 
 def command(field_name: str) -> Callable[..., Any]:
     """Return the verb for a field."""
-    doc = f"""Measure a result against a reference, its input, or both.
+    doc = f"""Measure a result against a reference, its input, or both; some fields also by itself.
 
     pellucid {field_name} evaluate RESULT --reference TRUTH --input NOISY"""
     return options.merged(lambda values: run(values, field_name), "evaluate", doc, against)
@@ -40,12 +41,21 @@ def run(values: dict[str, Any], field_name: str) -> int:
 
     request = Request(mask=values["mask"], sigma=values["sigma"])
     document = compare.evaluate(
-        values["result"], registry.field(field_name), request, reference=values["reference"], before=values["before"]
+        values["result"],
+        registry.field(field_name),
+        request,
+        reference=values["reference"],
+        before=values["before"],
+        rois=values["rois"],
     )
     if values["json"]:
         put(document)
         return 0
     titles = {
+        "alone_before": "input by itself",
+        "alone": "result by itself",
+        "rois_before": "input's regions, in dB",
+        "rois": "result's regions, in dB",
         "reference_before": "input against reference",
         "reference": "result against reference",
         "input": "result against input",

@@ -71,12 +71,28 @@ def empty(subject: Subject) -> Refusal | None:
     return Refusal("holds no valid pixel: there is nothing to denoise", "check nodata and mask", soft=False)
 
 
+def unflagged(subject: Subject) -> Refusal | None:
+    """Refuse to choose quality layers of a file that has none."""
+    asked = any(subject.options.get(k) for k in ("quality", "quality_file"))
+    if not asked or "quality" in subject.description.witnesses:
+        return None
+    hint = "make a map that is above 0 where pixels count, and give it to --mask"
+    return Refusal("brings no quality layers that --quality could choose", hint, soft=False)
+
+
+def slanted(subject: Subject) -> Refusal | None:
+    """Refuse to destripe what its metadata call a map: stripes no longer run along columns."""
+    named = _map_words(subject)
+    if not named:
+        return None
+    hint = "destripe the product in sensor geometry; --force-kind radiance if its columns are the detector's"
+    return Refusal(f"lies on a map grid (it is named {named[0]}): its stripes are slanted", hint)
+
+
 def resampled(subject: Subject) -> tuple[str, str] | None:
     """Warn of noise shared between neighbours: the scene was resampled to a map grid."""
     d = subject.description
-    words = " ".join(str(v) for v in (*d.witnesses.values(), d.acquisition.get("product_level", ""), subject.path.name))
-    lowered = words.lower()
-    named = [w for w in (*MAP_LEVELS, *MAP_WORDS) if w in lowered]
+    named = _map_words(subject)
     found = metrics.noise_correlation(_spectra(subject), _valid(subject)) if d.series == "band" else 0.0
     if not named and found <= CORRELATED:
         return None
@@ -90,7 +106,8 @@ def disordered(subject: Subject) -> tuple[str, str] | None:
     wavelengths = subject.description.acquisition.get("wavelengths_nm")
     if wavelengths is None or len(wavelengths) < 3:
         return None
-    steps = np.diff(np.asarray(wavelengths, dtype=np.float64))
+    centres = np.asarray(wavelengths, dtype=np.float64)
+    steps = np.diff(centres[centres > 0])  # 0 stands for a band that was not delivered
     if (steps >= 0).all() or (steps <= 0).all():
         return None
     turns = int(min((steps < 0).sum(), (steps > 0).sum()))
@@ -113,6 +130,15 @@ def few_pixels(subject: Subject) -> tuple[str, str] | None:
     if d.series != "band" or pixels >= PIXELS_PER_BAND * d.shape[-1]:
         return None
     return "few-pixels", f"{pixels} pixels for {d.shape[-1]} bands: the noise is known roughly; give --sigma if you can"
+
+
+def _map_words(subject: Subject) -> list[str]:
+    """Return the words by which a product says it was resampled to a map; none where its format says it was not."""
+    d = subject.description
+    if d.witnesses.get("geometry") == "sensor":  # EMIT's level 2A is not on a map
+        return []
+    words = " ".join(str(v) for v in (*d.witnesses.values(), d.acquisition.get("product_level", ""), subject.path.name))
+    return [w for w in (*MAP_LEVELS, *MAP_WORDS) if w in words.lower()]
 
 
 def _looks_like_classes(subject: Subject) -> list[str]:

@@ -4,13 +4,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from pellucid.domains.declare import Choice, Field, Phantom, Subject, always
+import typer
+
+from pellucid.domains.declare import Choice, Field, Phantom, Subject, Task, always
 from pellucid.domains.hyperspectral import checks, metrics
 
 CASES = ("sensor", "1", "2", "3", "4", "5", "6")
 FEWEST = 10  # bands: fewer leave no room beside the signal for the noise to be seen
+
+
+def flags(
+    *,
+    quality: Annotated[
+        str,
+        typer.Option(
+            "--quality",
+            help="Quality layers of a product whose pixels are left alone: cloud,cloudshadow,haze,cirrus,snow ...",
+        ),
+    ] = "",
+    quality_file: Annotated[
+        Path | None, typer.Option("--quality-file", help="L2A mask file of an EMIT scene; --quality picks its flags.")
+    ] = None,
+) -> None:
+    """Flags of the field."""
 
 
 def many_bands(subject: Subject) -> bool:
@@ -38,22 +57,48 @@ def simulate(seed: int = 0, case: str = CASES[0], size: Any = None) -> Phantom:
     return phantom.simulate(seed, "" if case in ("", "sensor") else case, size or ())
 
 
+REFUSALS = (
+    checks.complex_samples,
+    checks.library,
+    checks.labels,
+    checks.colours,
+    checks.single_band,
+    checks.empty,
+    checks.unflagged,
+)
+
 FIELD = Field(
     name="hyperspectral",
     line="Denoise hyperspectral scenes; wavelengths, geometry and nodata are kept.",
     spatial=(("line", "sample"),),
     series="band",
-    formats=("geotiff", "envi", "mat", "npy", "npz"),
+    formats=(
+        "geotiff",
+        "envi",
+        "mat",
+        "prisma",
+        "emit",
+        "aviris",
+        "neon",
+        "hdf5",
+        "enmap",
+        "enmap_zip",
+        "lan",
+        "npy",
+        "npz",
+    ),
     kind="reflectance",
+    kinds=("radiance", "reflectance"),
     choose=(
         Choice("lowrank", many_bands, f"a cube of {FEWEST} usable bands or more"),
         Choice("nlm", always, f"fewer than {FEWEST} bands: each is denoised on its own"),
     ),
     methods=("lowrank", "nlm", "wavelet", "tv", "identity"),
-    refuse=(checks.complex_samples, checks.library, checks.labels, checks.colours, checks.single_band, checks.empty),
+    refuse=REFUSALS,
     warn=(checks.resampled, checks.disordered, checks.bad_bands, checks.few_pixels),
     estimate=metrics.estimate,
     estimators=metrics.ESTIMATORS,
+    options=flags,
     extras=facts,
     simulate=simulate,
     cases=CASES,
@@ -61,5 +106,18 @@ FIELD = Field(
     measure=metrics.measure,
     judge=metrics.judge,
     picture=metrics.picture,
+    tasks=(
+        Task(
+            "destripe",
+            "Remove column stripes and leave everything else alone.",
+            "destriped",
+            {
+                "methods": ("destripe",),
+                "choose": (Choice("destripe", always, "constant stripes of detector columns"),),
+                "refuse": (*REFUSALS, checks.slanted),
+                "warn": (checks.disordered, checks.bad_bands, checks.few_pixels),
+            },
+        ),
+    ),
     gain=("sam", "each pixel's spectrum was {before:.1f} degrees from the truth, now {after:.1f}"),
 )

@@ -79,9 +79,12 @@ class Statistics:
         return self.shift + np.where(self.column_count[:, None] > 0, (self.column_sum - spikes) / n, mean)
 
     def dead(self) -> Array:
-        """Return (column, band) cells that never change while their band does."""
+        """Return (column, band) cells that never change while their band and their column's other bands do.
+
+        A column that is constant in most bands is a flat field, or has no other bands to be predicted from.
+        """
         still = (self.column_low == self.column_high) & (self.column_count[:, None] > 2)
-        return still & (still.mean(0) < 0.5)
+        return still & (still.mean(0) < 0.5) & (still.mean(1) < 0.5)[:, None]
 
 
 def start(tile: Tile, across: int) -> Statistics:

@@ -50,6 +50,15 @@ class Options:
         "auto", "filter of the eigenimages; none only projects", choices=("auto", "joint", "wavelet", "none")
     )
     along: str = option("line", "axis the sensor flew along: stripes run that way", choices=("line", "sample"))
+    eigenimages: str = option(
+        "", "write the denoised eigenimages, strongest first, in units of noise", path=True, product="images"
+    )
+    noise_covariance: str = option(
+        "", "write the noise covariance of the bands: .tsv .csv .npy .json", path=True, product="table"
+    )
+    snr: str = option(
+        "", "write mean, noise and their ratio for every band: .tsv .csv .npy .json", path=True, product="table"
+    )
 
 
 def _halo(options: Any, description: Any = None) -> int:
@@ -83,7 +92,8 @@ class State:
     """What the gather pass taught: everything ``run`` needs of the whole scene.
 
     ``mean`` and ``sigma`` (band,) in input units, ``basis`` (band, k) orthonormal in whitened units,
-    ``kept`` (band, m) whitened signatures to protect, ``repair`` the mixed-noise corrections.
+    ``kept`` (band, m) whitened signatures to protect, ``repair`` the mixed-noise corrections,
+    ``correlation`` (band, band) of the noise where it was asked for.
     """
 
     mean: Array
@@ -91,6 +101,7 @@ class State:
     basis: Array
     kept: Array | None = None
     repair: robust.Repair | None = None
+    correlation: Array | None = None
 
     @property
     def weight(self) -> Array:
@@ -127,7 +138,44 @@ def settle(carry: gram.Statistics, plan: Plan) -> State:
         mean, covariance, freedom = carry.covariance()
         space = signal_subspace(covariance, freedom, sigma, rank=options.rank)
     kept = protect.signatures(options.protect, plan.extras, space.sigma) if options.protect else None
-    return State(mean, space.sigma, space.basis, kept, repair)
+    found = State(mean, space.sigma, space.basis, kept, repair)
+    if not options.noise_covariance:
+        return found
+    seen = carry.covariance()[1] if repair is None else repair.covariance
+    return replace(found, correlation=_correlation(seen, found))
+
+
+def products(state: State, plan: Plan) -> dict[str, Any]:
+    """Return the noise covariance (input units squared), and mean, noise and their ratio over bands."""
+    bands = len(state.mean)
+    known = plan.extras.get("wavelengths_nm", ())
+    ratio = np.divide(state.mean, state.sigma, out=np.full(bands, np.nan), where=state.sigma > 0)
+    decibels = np.full(bands, np.nan)
+    np.log10(np.abs(ratio), out=decibels, where=np.abs(ratio) > 0)
+    table = {
+        "band": np.asarray(plan.extras.get("bands", range(bands))) + 1,
+        **({"wavelength_nm": np.asarray(known, float)} if len(known) == bands else {}),
+        **{"mean": state.mean, "sigma": state.sigma, "snr": ratio, "snr_db": 20 * decibels},
+    }
+    found: dict[str, Any] = {"snr": table}
+    if state.correlation is not None:
+        found["noise_covariance"] = state.correlation * np.outer(state.sigma, state.sigma)
+    return found
+
+
+def _correlation(covariance: Array, state: State) -> Array:
+    """Return how the noise of bands hangs together: what lies outside the signal subspace, white noise inside it.
+
+    Whitened C = E L E' + N outside the subspace; inside, noise and signal cannot be told apart and it counts as
+    white. The diagonal is 1: each band's level is ``state.sigma``, which damage and spikes did not touch.
+    """
+    white, basis = covariance * np.outer(state.weight, state.weight), state.basis
+    outside = np.eye(len(white)) - basis @ basis.T
+    noise = outside @ white @ outside + basis @ basis.T
+    level = np.sqrt(np.maximum(np.diag(noise), np.finfo(np.float64).tiny))
+    noise /= np.outer(level, level)
+    noise[np.diag_indices(len(noise))] = state.sigma > 0
+    return noise
 
 
 def run(tile: Tile, noise: Noise | None, plan: Plan, rng: np.random.Generator) -> Result:
@@ -137,7 +185,7 @@ def run(tile: Tile, noise: Noise | None, plan: Plan, rng: np.random.Generator) -
         plan = replace(plan, noise=noise if noise is not None else plan.noise)
         tile = replace(tile, carry=settle(gather(tile, None, plan), plan))
     state: State = tile.carry
-    facts = {"rank": float(state.basis.shape[1])} if all(s.start == 0 for s in tile.core) else {}
+    facts = _spectral_facts(state) if all(s.start == 0 for s in tile.core) else {}
     if not (state.sigma > 0).any():
         return Result(tile.values.copy(), facts=facts)
     known = plan.noise if plan.noise is not None else noise
@@ -154,7 +202,26 @@ def run(tile: Tile, noise: Noise | None, plan: Plan, rng: np.random.Generator) -
         facts["restored"] = float(restored[_inner(tile)].sum())
     del images
     out = _rebuild(filtered, scaled, state)
-    return Result(_unscaled(out, tile, scaled, known), facts=facts)
+    maps = {"eigenimages": _shown(filtered, scaled.mask)} if options.eigenimages else {}
+    return Result(_unscaled(out, tile, scaled, known), maps, facts)
+
+
+def _shown(images: Array, mask: Array | None) -> Array:
+    """Return the eigenimages, not a number where nothing was measured."""
+    return images if mask is None else np.where(mask[..., None], images, np.float32(np.nan))
+
+
+def _spectral_facts(state: State) -> dict[str, float]:
+    """Return the rank, and signal-to-noise over bands: mean spectrum over noise, dB."""
+    facts = {"rank": float(state.basis.shape[1])}
+    live = (state.sigma > 0) & (state.mean != 0)
+    if live.any():
+        ratio = 20 * np.log10(np.abs(state.mean[live]) / state.sigma[live])
+        facts |= {
+            f"snr_db_{k}": float(v)
+            for k, v in zip(("least", "median", "most"), np.percentile(ratio, (0, 50, 100)), strict=True)
+        }
+    return facts
 
 
 def kernel_for_purity(device: Any) -> Any:

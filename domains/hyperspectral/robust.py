@@ -39,13 +39,17 @@ MEDIAN_NOISE = 1.1  # noise of a sample minus the median of its 3 x 3 neighbourh
 
 @dataclass(frozen=True)
 class Repair:
-    """What is wrong with a scene's detector: ``offset`` (column, band) input units, ``dead`` (column, band)."""
+    """What is wrong with a scene's detector: ``offset`` (column, band) input units, ``dead`` (column, band).
+
+    ``covariance`` (band, band) is that of spectra whose damaged samples were predicted.
+    """
 
     across: int
     offset: Array
     dead: Array
     impulses: bool
     space: Subspace
+    covariance: Array
 
 
 def repair(
@@ -70,15 +74,27 @@ def repair(
     spiky = bool(_third(_suspicion(stats, dead)) > SPECKLED)
     if not (forced or dead.any() or striped or spiky):
         return None, None, None
-    confirmed = False
+    confirmed, covariance = False, None
     if forced or dead.any() or spiky:
-        *fitted, hits = _fit(stats, (offset, space), dead, sigma, rank=rank, speckled=spiky or forced)
+        *fitted, seen, hits = _fit(stats, (offset, space), dead, sigma, rank=rank, speckled=spiky or forced)
         confirmed = _impulsive(hits)
         if not (forced or dead.any() or striped or confirmed):
             return None, None, None
         if forced or dead.any() or confirmed:  # stripes alone are better known from the sums of all pixels
             offset, space, mean = fitted
-    return Repair(stats.across, offset, dead, confirmed or forced, space), space, mean
+            covariance = seen
+    if covariance is None:
+        covariance = stats.covariance(offset)[1]
+    return Repair(stats.across, offset, dead, confirmed or forced, space, covariance), space, mean
+
+
+def stripes(stats: Statistics) -> Array:
+    """Return each cell's constant offset (column, band), input units, 0 where it is not significant."""
+    dead = stats.dead()
+    offset, space, mean = _first(stats, dead, None, 0)
+    grain = gram.GRAIN * np.abs(stats.column_means()).max(initial=0)
+    noise = np.median(space.sigma)
+    return np.zeros_like(offset) if noise <= gram.GRAIN * np.median(np.abs(mean)) and noise <= grain else offset
 
 
 def mend(tile: Tile, state: Any, found: Repair, part: slice) -> tuple[Array, Array]:
@@ -141,8 +157,8 @@ def _suspicion(stats: Statistics, dead: Array) -> Array:
 
 def _fit(
     stats: Statistics, begin: tuple[Array, Subspace], dead: Array, sigma: Array | None, *, rank: int, speckled: bool
-) -> tuple[Array, Subspace, Array, Array]:
-    """Return offsets, subspace, mean and the impulses (pixel, band) of the kept sample."""
+) -> tuple[Array, Subspace, Array, Array, Array]:
+    """Return offsets, subspace, mean, covariance and the impulses (pixel, band) of the kept sample."""
     offset, space = begin
     space = Subspace(space.sigma, space.basis[:, space.values[: space.rank] > MARGINS[0]], space.values)
     sample = np.concatenate(stats.sample)
@@ -164,7 +180,7 @@ def _fit(
         hits = mask & ~lost if suspect is None else mask & ~lost & suspect  # seen in space as well
         means = np.where(hits.mean(0) > SPECKLED / 3, despiked, stats.column_means())
         offset = _offsets(stats, means, space, dead)
-    return offset, space, _mean(stats, means - offset, dead), hits
+    return offset, space, _mean(stats, means - offset, dead), covariance, hits
 
 
 def _impulsive(hits: Array) -> bool:

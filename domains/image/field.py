@@ -23,8 +23,9 @@ FIELD = Field(
     line="Denoise pictures (PNG, TIFF, JPEG, NPY), grey or colour; opacity, profile and tags are kept.",
     spatial=(("y", "x"),),
     series="channel",
-    formats=("png", "tiff", "jpeg", "npy", "npz"),
+    formats=("png", "tiff", "jpeg", "nrrd", "metaimage", "npy", "npz"),
     kind="intensity",
+    kinds=("intensity", "rgb"),
     # On tuning pictures at sigma 10/255 nlm and bm3d agree within .03 dB, and nlm takes a fifth of the time;
     # it alone is told when neighbouring samples share their noise, as in most camera files.
     choose=(Choice("nlm", always, "fast, and safe with the correlated noise of camera pictures"),),

@@ -62,8 +62,9 @@ FIELD = Field(
     line="Denoise MRI volumes and series; geometry and header are kept.",
     spatial=(("x", "y", "z"),),
     series="volume",
-    formats=("nifti", "npy", "npz"),
+    formats=("nifti", "dicom", "dicom_mosaic", "nrrd", "metaimage", "mif", "mgz", "ismrmrd", "fastmri", "npy", "npz"),
     kind="magnitude",
+    kinds=("magnitude", "phase"),
     choose=(
         Choice("mppca", complex_series, "complex samples"),
         Choice("mppca", at_least("volume", SERIES), f"a series of {SERIES} volumes or more"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ESTIMATORS = ("mad", "background")
 NAMES = {"mad": "tissue", "background": "air"}  # as the report calls them
 RESOLUTION = 2.0**-24  # of the largest value: float32 holds no smaller differences, so none were measured
+SHORT = 4  # samples: the wavelet details need as many
 LOOKS = 5  # volumes of a series that are looked at
 
 
@@ -41,6 +42,10 @@ def estimate(subject: Subject, estimator: str) -> Noise:
     UsageError
         The background was asked for and there is none.
     """
+    known = subject.description.acquisition.get("sigma")
+    if known and not estimator:  # noise scans of the same measurement tell it better than the images
+        law = "gaussian" if checks.is_complex(subject) else "rician"
+        return Noise(law, float(known), "file")
     if checks.is_complex(subject):
         return Noise("gaussian", _complex_sigma(subject.probe, subject.description.spatial), "estimated", "mad")
     found = reports(subject)
@@ -61,7 +66,15 @@ def reports(subject: Subject) -> list[tuple[float, dict[str, Any]]]:
     """Return sigma and what it rests on for each volume that is looked at."""
     from pellucid.core.estimate import background
 
-    return [background.rician_sigma(volume) for volume in _looks(subject)]
+    return [background.rician_sigma(_thick(volume)) for volume in _looks(subject)]
+
+
+def _thick(volume: Array) -> Array:
+    """Return a volume without axes too short for details: of a few slices the middle one."""
+    for axis in reversed(range(volume.ndim)):
+        if volume.shape[axis] < SHORT <= max(volume.shape):
+            volume = np.take(volume, volume.shape[axis] // 2, axis=axis)
+    return volume
 
 
 def weakest_ratio(subject: Subject) -> float | None:

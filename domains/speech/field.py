@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pellucid.domains.declare import Choice, Field, Phantom, always
-from pellucid.domains.speech import checks, metrics
+from pellucid.domains.declare import Choice, Field, Phantom, Task, always
+from pellucid.domains.speech import checks, levels, metrics
 
 CASES = ("fan", "street", "stereo")
 
@@ -38,6 +38,7 @@ FIELD = Field(
     series="channel",
     formats=("wav", "flac", "aiff", "sound", "pcm", "npy", "npz"),
     kind="waveform",
+    kinds=("waveform",),
     choose=(Choice("omlsa", always, "works on any rate without weights, and streams"),),
     methods=("omlsa", "wavelet", "identity"),
     refuse=(checks.empty, checks.strange_rate),
@@ -50,6 +51,18 @@ FIELD = Field(
     cases=CASES,
     measure=metrics.measure,
     judge=metrics.judge,
+    inspect=levels.inspect,
     picture=metrics.picture,
+    tasks=(
+        Task(
+            name="dereverb",
+            line="Remove late reverberation (WPE).",
+            word="dereverbed",
+            changes={
+                "choose": (Choice("wpe", always, "no weights, one or several channels"),),
+                "methods": ("wpe", "identity"),
+            },
+        ),
+    ),
     gain=("si_sdr", "the voice stood {before:.1f} dB above the noise, now {after:.1f} dB"),
 )

@@ -23,6 +23,8 @@ FACTS: dict[str, dict[str, Any]] = {
     "speech": {"rate_hz": 16000, "bits": 16, "subtype": "PCM_16"},
     "hyperspectral": {"wavelengths_nm": [400.0 + 10 * i for i in range(5)]},
 }
+# where a format does not hold its field's first axes
+AXES = {"dicom_us": ("y", "x", "frame"), "video": ("y", "x", "frame")}
 by_name = pytest.mark.parametrize("name", sorted(WRITTEN))
 
 
@@ -34,9 +36,14 @@ def example(name: str, folder: Path) -> tuple[Path, np.ndarray]:
     """Compose a small file of a format; return its path and the stored samples."""
     declared = registry.field(field_of(name))
     sizes = {"x": 9, "y": 8, "z": 7, "volume": 4, "line": 9, "sample": 8, "band": 5, "time": 900, "channel": 2}
-    axes = (*declared.spatial[0], declared.series) if declared.name != "image" else declared.spatial[0]
+    sizes |= {"axial": 9, "lateral": 8, "frame": 3}
+    if declared.name == "raw":
+        sizes |= {"y": 26, "x": 34}  # LibRaw takes nothing smaller than 22 samples a side
+    axes = declared.spatial[0] if declared.name in ("image", "raw") else (*declared.spatial[0], declared.series)
+    axes = AXES.get(name, axes)
     shape = tuple(sizes[a] for a in axes)
     dtype = "int16" if declared.name in ("mri", "speech", "hyperspectral") else "uint8"
+    dtype = "uint16" if declared.name == "raw" else dtype
     values = np.random.default_rng(1).integers(1, 200, shape).astype(dtype)
     module = FORMATS[name]
     slope = {"int16": 2.0**-15, "uint8": 1 / 255}[dtype] if declared.name in ("speech", "image") else 1.0

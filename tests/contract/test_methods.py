@@ -15,7 +15,7 @@ from pellucid.core.types import Noise
 from pellucid.domains import registry
 
 METHODS = registry.all_methods()
-FIELD_OF = {n: f for f in reversed(registry.fields()) for n in registry.methods_of(registry.field(f))}
+FIELD_OF = {n: f for f in reversed(registry.fields()) for s in registry.sights(f) for n in registry.methods_of(s)}
 SIGMA = 0.1
 EXACT = 1e-5  # of range: the promise for local methods
 by_name = pytest.mark.parametrize("name", sorted(METHODS))
@@ -33,6 +33,7 @@ def sample(name: str, seed: int = 0) -> np.ndarray:
     """Return a smooth signal with an edge and noise of SIGMA, in the method's axes."""
     axes = axes_of(name)
     sizes = {"x": 24, "y": 22, "z": 36, "line": 61, "sample": 26, "time": 16000, "volume": 20, "band": 16, "channel": 3}
+    sizes |= {"axial": 61, "lateral": 44, "frame": 12}
     if len(axes) == 2 and axes[0] == "y":
         sizes |= {"y": 61, "x": 44}
     shape = tuple(sizes[a] for a in axes)
@@ -165,7 +166,7 @@ def test_declared_flips_commute(name: str) -> None:
 @by_name
 def test_small_files_do_not_break_it(name: str) -> None:
     values = sample(name)
-    spatial = len(axes_of(name)) - (axes_of(name)[-1] in ("volume", "band", "channel"))
+    spatial = len(axes_of(name)) - (axes_of(name)[-1] in ("volume", "band", "channel", "frame"))
     for extent in (1, 2, 5):
         cut = np.ascontiguousarray(values[(slice(0, extent),) * spatial])
         assert np.isfinite(run(name, cut)).all()

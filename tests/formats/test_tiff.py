@@ -317,3 +317,15 @@ def test_sparse_tiles_read_as_zero(tmp_path):
     assert not whole[:16, :16].any() and whole[16:].any()
     again = tiff.open(identity(path, tmp_path))
     np.testing.assert_array_equal(again.read(everything(again)), whole)
+
+
+def test_new_pictures_of_16_bit_carry_a_profile_and_no_tag_of_raw_files(tmp_path):
+    facts = {"icc_profile": b"p" * 90, "cfa": [[0, 1], [1, 2]], "black": 3}
+    description = Description("x", (20, 30, 3), ("y", "x", "channel"), "uint16", "rgb", acquisition=facts)
+    pixels = values_of("uint16", (20, 30, 3))
+    writer = tiff.compose(tmp_path / "a.tif", description)
+    writer.write((slice(0, 20), slice(0, 30), slice(0, 3)), pixels)
+    writer.close()
+    found = tags(tmp_path / "a.tif")[0]
+    assert found[34675] == b"p" * 90 and not any(code >= 50706 or 33421 <= code <= 33422 for code in found)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), pixels)
