@@ -35,8 +35,7 @@ MOST_DB = 200.0  # stands for an output equal to the input
 SIZES: dict[str, dict[str, tuple[int, ...]]] = {
     "mri": {"t1": (64, 72, 48), "": (32, 32, 16)},
     "image": {"": (256, 256)},
-    "raw": {"": (240, 320)},
-    "ultrasound": {"": (192, 160, 12), "cyst": (256, 200)},
+    "ultrasound": {"cyst": (256, 200), "doppler": (200, 160, 32)},
     "hyperspectral": {"": (64, 64, 80)},
 }
 UNTRUE = {"cyst", "doppler"}  # the truth of a verb that takes something away is no clean measurement

@@ -117,4 +117,15 @@ def _tile_bytes(description: Description, traits: Traits, tiles: Any, halo: tupl
     shape = description.shape[: description.spatial]
     series = description.shape[-1] if description.series else 1
     samples = max(math.prod(s.stop - s.start for s in tiling.window(core, halo, shape)) for core in tiles) * series
-    return int(samples * tiling.sample_bytes(description, traits))
+    return int(samples * (_held(description) + traits.bytes_per_sample))
+
+
+def _held(description: Description) -> float:
+    """Return bytes a sample of a window costs whatever the method: as stored and physical, in and out, and flags.
+
+    Plain float32 is its own physical value; samples that may be invalid are set to 0 in a copy.
+    """
+    item, physical = np.dtype(description.dtype).itemsize, 8 if np.dtype(description.dtype).kind == "c" else 4
+    plain = item == physical and np.all(description.slope == 1) and np.all(description.inter == 0)
+    flags = 0 if description.nodata is None else 1
+    return 2 * physical + (0 if plain and not flags else 2 * item) + flags

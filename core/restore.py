@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from pellucid.core.types import Array, Description, Region
 
 
+CHUNK = 4_000_000  # samples whose float64 is held at a time: 32 MB
+
+
 def physical(stored: Array, description: Description, region: Region) -> Array:
     """Return ``stored * slope + inter`` as float32 (complex64 for complex samples).
 
@@ -20,7 +23,10 @@ def physical(stored: Array, description: Description, region: Region) -> Array:
     slope, inter = _along(description.slope, region), _along(description.inter, region)
     if np.all(slope == 1) and np.all(inter == 0):
         return stored.astype(out, copy=False)
-    return (stored.astype(np.result_type(stored.dtype, np.float64)) * slope + inter).astype(out)
+    found = np.empty_like(stored, out)
+    for part in _few(stored):  # float64 of a few lines at a time
+        found[part] = stored[part].astype(np.result_type(stored.dtype, np.float64)) * slope + inter
+    return found
 
 
 def stored(values: Array, description: Description, region: Region) -> tuple[Array, int]:
@@ -28,6 +34,25 @@ def stored(values: Array, description: Description, region: Region) -> tuple[Arr
 
     Integers: (v - inter) / slope in float64, rounded half to even, clipped to the type's range.
     """
+    plain = np.all(description.slope == 1) and np.all(description.inter == 0)
+    if plain and values.dtype == description.dtype and not description.acquisition.get("parts"):
+        return values, 0
+    found, clipped = np.empty_like(values, description.dtype), 0
+    for part in _few(values):
+        found[part], more = _stored(values[part], description, region)
+        clipped += more
+    return found, clipped
+
+
+def _few(values: Array) -> list[Any]:
+    """Return slices of the first axis of about ``CHUNK`` samples; all of an array of one axis."""
+    if values.ndim < 2 or values.size <= CHUNK:
+        return [...]
+    step = max(1, CHUNK * len(values) // values.size)
+    return [slice(i, i + step) for i in range(0, len(values), step)]
+
+
+def _stored(values: Array, description: Description, region: Region) -> tuple[Array, int]:
     dtype = np.dtype(description.dtype)
     slope, inter = _along(description.slope, region), _along(description.inter, region)
     if np.any(slope != 1) or np.any(inter != 0):

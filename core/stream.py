@@ -211,6 +211,7 @@ def _piece(work: Work, stored: Array, core: Region, window: Region, carry: Any, 
         maps={name: tiling.crop(m, core, window) for name, m in result.maps.items()},
     )
     ok = None if mask is None else tiling.crop(mask, core, window)
+    del mask
     return _finish(work, core, before, tiling.crop(values, core, window), ok, result)
 
 
@@ -265,6 +266,9 @@ def _finish(work: Work, core: Region, source: Array, before: Array | None, mask:
         return Piece(region, copied, before, before, result.maps, result.facts)
     if not _finite(result.values):
         raise PellucidError(f"{work.plan.method} produced values that are not finite at {region}")
+    invalid = 0 if mask is None else int(mask.size - np.count_nonzero(mask))
+    if mask is not None and description.series in work.method.TRAITS.joint:
+        mask = mask.all(-1, keepdims=True)  # a pixel counts whole: a flag for each of its samples is not held
     keep = _kept(work, core, mask, source.shape)
     stored, clipped = restore.stored(result.values, output, region)
     after = result.values
@@ -277,7 +281,6 @@ def _finish(work: Work, core: Region, source: Array, before: Array | None, mask:
             np.copyto(after, before, where=keep)  # the method's own array: no third copy of a tile
         else:
             after = np.where(keep, before, after)
-    invalid = 0 if mask is None else int(mask.size - np.count_nonzero(mask))
     return Piece(region, stored, before, after, result.maps, result.facts, clipped, invalid)
 
 
@@ -291,8 +294,8 @@ def _finite(values: Array) -> bool:
 def _kept(work: Work, core: Region, mask: Array | None, shape: tuple[int, ...]) -> Array | None:
     """Return where the source is copied: invalid samples, bad series indices, outside ``--region``."""
     keep = None if mask is None else ~mask
-    if keep is not None and work.description.series in work.method.TRAITS.joint:
-        keep = np.broadcast_to(keep.any(-1, keepdims=True), shape).copy()
+    if keep is not None and keep.shape != shape and (work.description.bad or work.limit is not None):
+        keep = np.broadcast_to(keep, shape).copy()
     if work.description.series and work.description.bad:
         keep = np.zeros(shape, bool) if keep is None else keep
         keep[..., list(work.description.bad)] = True

@@ -34,6 +34,26 @@ def simulate(declared: Field, case: str, size: str, seed: int) -> Phantom:
     return declared.simulate(seed=seed, case=case or declared.cases[0], size=_extent(declared, size))
 
 
+def simulate_from(declared: Field, path: Path, seed: int) -> Phantom:
+    """Return the noisy measurement behind a clean colour picture.
+
+    Raises
+    ------
+    FormatError
+        The file is no picture of three channels.
+    """
+    assert declared.from_rgb is not None
+    reader = find.open_file(path)
+    try:
+        d = reader.description
+        if d.axes != ("y", "x", "channel") or d.shape[-1] != 3:
+            raise FormatError(path, "axes", f"are {', '.join(d.axes)}", "give a colour picture (PNG, TIFF, JPEG)")
+        region = tuple(slice(0, n) for n in d.shape)
+        return declared.from_rgb(restore.physical(reader.read(region), d, region), seed)
+    finally:
+        reader.close()
+
+
 def _extent(declared: Field, size: str) -> tuple[int, ...] | None:
     if size in declared.sizes:
         return declared.sizes[size]

@@ -214,6 +214,8 @@ class Field:
     simulate : callable
         ``(seed, case, size) -> Phantom``, ``size`` a tuple of spatial extents (series last where it is
         free) or None; ``cases`` names what ``simulate --case`` offers.
+    from_rgb : callable, optional
+        ``(rgb, seed) -> Phantom``: the measurement behind a clean sRGB picture, (y, x, 3) in [0, 1].
     sizes : mapping
         Extents by word: ``small`` is what ``demo`` and ``example`` use, ``full`` the published one.
     measure : callable
@@ -258,6 +260,7 @@ class Field:
     extras: Callable[[Subject], Mapping[str, Any]] | None = None
     simulate: Callable[..., Phantom] | None = None
     cases: tuple[str, ...] = ()
+    from_rgb: Callable[[Array, int], Phantom] | None = None
     sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     measure: Callable[..., dict[str, float]] | None = None
     judge: Callable[..., dict[str, float]] | None = None

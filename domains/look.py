@@ -83,6 +83,8 @@ def info(path: Path, declared: Field | None, request: Request, *, identity: bool
             "denoise": {"refused": refused, **_default(subject, declared, refused)},
             "warnings": found,
         }
+        if identity:
+            document["identity"] = getattr(find.module_of(d.format), "people", lambda _: {})(path)
     finally:
         subject.reader.close()
     made: dict[str, Any] = names.native(document)

@@ -18,6 +18,7 @@ from pellucid.core.types import Description, FormatTraits, Reader, Region, Write
 from pellucid.formats import dicom_derive, dicom_header, dicom_series
 from pellucid.formats.dicom_header import MAGIC, MR, PREAMBLE, ULTRASOUND, Frame, Header
 from pellucid.formats.dicom_private import anonymise as anonymise
+from pellucid.formats.dicom_private import people as people
 from pellucid.formats.dicom_series import Grid
 from pellucid.formats.spool import RAM_LIMIT
 

@@ -17,6 +17,7 @@ METHOD = "pellucid --private, after PS3.15 Basic Profile"
 ROOT = "1.2.840.10008."  # identifiers of the standard itself
 EMPTY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID")
 EMPTY += ("AccessionNumber", "ReferringPhysicianName")  # type 2: present, without a value
+SHOWN = (*EMPTY, "InstitutionName", "StationName", "OperatorsName", "StudyDescription", "SeriesDescription")
 GROUPS = frozenset((0x0010, 0x0012, 0x0032, 0x0038, 0x0088, 0x0400, 0x2100, 0x2110, 0x2200, 0x4000, 0x4008, 0xFFFC))
 DATED = frozenset(("DA", "DT", "TM", "PN", "AE", "AS"))
 WORDED = frozenset(("LO", "SH", "ST", "LT", "UT", "UC", "UR"))
@@ -65,6 +66,14 @@ def anonymise(path: Path) -> None:
         source.unlink()
     for number in range(1, len(files) + 1):
         (path / f".{number:0{width}d}").rename(path / f"{number:0{width}d}.dcm")
+
+
+def people(path: Path) -> dict[str, str]:
+    """Return who and when the header of a file, or of a folder's first file, names."""
+    source = min((p for p in path.iterdir() if p.is_file()), default=path) if path.is_dir() else path
+    dataset = dicom_header.whole(source)
+    found = {keyword: str(dataset.get(keyword) or "") for keyword in SHOWN}
+    return {keyword: value for keyword, value in found.items() if value}
 
 
 def _file(source: Path, target: Path) -> None:

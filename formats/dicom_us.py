@@ -17,6 +17,7 @@ from pellucid.core.lazy import np
 from pellucid.core.types import Description, FormatTraits, Reader, Region, Writer
 from pellucid.formats import dicom_header, us_frames, us_regions, us_write
 from pellucid.formats.dicom_private import anonymise as anonymise
+from pellucid.formats.dicom_private import people as people
 from pellucid.formats.spool import spool
 from pellucid.formats.us_content import Content
 from pellucid.formats.us_frames import Picture

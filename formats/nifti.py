@@ -34,7 +34,7 @@ FORMAT = FormatTraits(
     keeps="every header byte but datatype, bitpix, scale and display range; extensions; .json .bval .bvec beside it",
 )
 BLOCK = 32 << 20  # bytes moved at once
-anonymise = volume_private.nifti
+anonymise, people = volume_private.nifti, volume_private.people
 
 
 def recognise(head: bytes, name: str) -> float:

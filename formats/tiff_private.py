@@ -146,6 +146,11 @@ class Editor:
         body += b"".join(directory.entries[tag][0] for tag in sorted(directory.entries)) + directory.next
         self.put(directory.at, body.ljust(directory.room, b"\0"))
         directory.room = len(body)
+        start = struct.calcsize(self.order + self.counter)
+        for k, tag in enumerate(sorted(directory.entries), start=1):  # values within entries moved along
+            if directory.size(tag) <= self.inline:
+                raw, kind, count, _ = directory.entries[tag]
+                directory.entries[tag] = raw, kind, count, directory.at + start + self.wide * k - self.inline
 
     def text(self, directory: Directory, tag: int, new: bytes) -> None:
         """Put a shorter text in a value's place."""

@@ -17,6 +17,7 @@ from pellucid.formats.spool import deflate, inflate, spool
 
 ANALYZE_TEXT = ("descrip", "aux_file", "db_name", "data_type", "intent_name", "generated", "scannum", "patient_id")
 ANALYZE_TEXT += ("exp_date", "exp_time", "hist_un0")
+FREE = ("descrip", "aux_file", "db_name", "intent_name", "patient_id", "exp_date")
 NRRD_FIELDS = frozenset(
     "type block size dimension space space dimension sizes spacings thicknesses axis mins axis maxs centerings labels "
     "units kinds space directions space origin space units measurement frame endian encoding data file line skip "
@@ -57,6 +58,16 @@ def nifti(path: Path) -> None:
     if beside.exists():
         content = identity.mapping(bids.merged([beside]))
         beside.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def people(path: Path) -> dict[str, str]:
+    """Return the free texts of a NIfTI header, and the personal keys of the JSON beside it."""
+    from pellucid.formats import nifti_header as headers
+
+    header = headers.load(path).header()
+    found = {k: bytes(header[k]).split(b"\0")[0].decode("latin-1") for k in FREE if k in header.keys()}
+    told = bids.merged(p for p in [path.with_name(bids.split(path.name)[0] + ".json")] if p.exists())
+    return {k: str(v) for k, v in {**found, **told}.items() if v and (k in found or identity.personal(k))}
 
 
 def nrrd(path: Path) -> None:

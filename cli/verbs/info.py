@@ -75,6 +75,7 @@ def text(document: dict[str, Any]) -> str:
     elif plan["method"]:
         rows.append(("denoise", f"{plan['method']} ({plan['why']})"))
     rows += [("warning", w["text"]) for w in document["warnings"]]
+    rows += [(k, _few(v)) for k, v in document.get("identity", {}).items()]
     width = max(len(str(k)) for k, _ in rows)
     return "\n".join(f"{k:<{width}}  {v}" for k, v in rows)
 

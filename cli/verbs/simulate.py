@@ -23,17 +23,26 @@ def wanted(
     """Options of simulate."""
 
 
+def picture(
+    from_rgb: Annotated[
+        Path | None, typer.Option("--from-rgb", help="Start from a clean colour picture instead of a case.")
+    ] = None,
+) -> None:
+    """Where a field can undo a picture."""
+
+
 def command(field_name: str) -> Callable[..., Any]:
     """Return the verb for a field."""
     from pellucid.domains import registry
 
     cases = registry.field(field_name).cases
+    parts = [wanted, picture] if registry.field(field_name).from_rgb else [wanted]
     doc = f"""Simulate a measurement of this field; the truth is written beside it.
 
     pellucid {field_name} simulate -o FILE --case {cases[0] if cases else "NAME"}
 
     Cases: {", ".join(cases)}."""
-    return options.merged(lambda values: run(values, field_name), "simulate", doc, wanted)
+    return options.merged(lambda values: run(values, field_name), "simulate", doc, *parts)
 
 
 def run(values: dict[str, Any], field_name: str) -> int:
@@ -41,7 +50,10 @@ def run(values: dict[str, Any], field_name: str) -> int:
     from pellucid.domains import compare, registry
 
     declared = registry.field(field_name)
-    phantom = compare.simulate(declared, values["case"], values["size"], values["seed"])
+    if values.get("from_rgb"):
+        phantom = compare.simulate_from(declared, values["from_rgb"], values["seed"])
+    else:
+        phantom = compare.simulate(declared, values["case"], values["size"], values["seed"])
     for path in compare.write_phantom(phantom, values["out"], declared.formats, force=values["force"]):
         print(path)
     return 0

@@ -17,7 +17,8 @@ CASES = ("eld", "unprocessed", "xtrans")
 def flags(
     *,
     calibration: Annotated[
-        Path | None, typer.Option("--calibration", help="JSON of 'raw calibrate'; make, model and ISO must match.")
+        Path | None,
+        typer.Option("--calibration", help="JSON of 'raw calibrate', or a folder of them: camera and ISO decide."),
     ] = None,
     dark: Annotated[
         Path | None, typer.Option("--dark", help="Master dark frame of the same size; subtracted above black.")
@@ -45,6 +46,13 @@ def simulate(seed: int = 0, case: str = CASES[0], size: Any = None) -> Phantom:
     return phantom.simulate(seed, case, size)
 
 
+def from_rgb(rgb: Any, seed: int = 0) -> Phantom:
+    """Undo what a camera did to a picture and add noise; see ``phantom``."""
+    from pellucid.domains.raw import phantom
+
+    return phantom.from_rgb(rgb, seed)
+
+
 FIELD = Field(
     name="raw",
     line="Denoise camera raw before demosaicking; levels, colours and tags are kept.",
@@ -68,6 +76,7 @@ FIELD = Field(
     extras=sensor.extras,
     simulate=simulate,
     cases=CASES,
+    from_rgb=from_rgb,
     sizes={"small": (240, 320)},
     measure=metrics.measure,
     judge=metrics.judge,

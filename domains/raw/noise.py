@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ UPPER = 0.5  # robust deviations above a line through patches from which they co
 QUIETER = 0.5  # variance over what a profile says, below which the file was denoised since
 ROUNDS = 12  # of the robust fit
 SCHEMA = "pellucid/raw-calibration/1"
+CAMERA = ("make", "model", "iso")  # what a calibration holds for
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,38 @@ def load(path: Path) -> dict[str, Any]:
     return document
 
 
+def pick(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the calibration of a folder that says the camera and ISO of a file; other JSON files are passed over.
+
+    Raises
+    ------
+    Refused
+        None says all three, or several do.
+    """
+    fits = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            document = load(path)
+        except FormatError:
+            continue
+        if all(document.get(k) is not None and facts.get(k) is not None for k in CAMERA) and not _differs(
+            document, facts
+        ):
+            fits.append((path.name, document))
+    if len(fits) == 1:
+        return fits[0][1]
+    setting = " ".join(str(facts.get(k) or f"(no {k})") for k in CAMERA)
+    if not fits:
+        raise Refused(f"holds no calibration of {setting}", folder, "make one with 'pellucid raw calibrate'")
+    raise Refused(f"holds several calibrations of {setting}: {', '.join(n for n, _ in fits)}", folder, "name one")
+
+
+def _differs(document: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Return which of make, model and ISO are both known and differ, or nothing."""
+    pairs = ((k, document.get(k), facts.get(k)) for k in CAMERA)
+    return next((k for k, a, b in pairs if a is not None and b is not None and _plain(a) != _plain(b)), "")
+
+
 def calibrated(subject: Subject, path: Path, seen: sensor.Sensor) -> Fit:
     """Return gain and read noise of a calibration of the same camera and ISO.
 
@@ -158,11 +192,14 @@ def calibrated(subject: Subject, path: Path, seen: sensor.Sensor) -> Fit:
     Refused
         Make, model, ISO or pattern are others.
     """
-    document, facts = load(path), subject.description.acquisition
-    for key in ("make", "model", "iso"):
-        a, b = document.get(key), facts.get(key)
-        if a is not None and b is not None and _plain(a) != _plain(b):
-            raise Refused(f"was taken at {key} {b}, the calibration at {a}", subject.path, "calibrate this setting")
+    facts = subject.description.acquisition
+    document = pick(path, facts) if path.is_dir() else load(path)
+    other = _differs(document, facts)
+    if other:
+        here, there = facts[other], document[other]
+        raise Refused(
+            f"was taken at {other} {here}, the calibration at {there}", subject.path, "calibrate this setting"
+        )
     gain, read = (np.asarray(document[k], np.float64) for k in ("gain", "read"))
     read = np.hypot(read, float(document.get("row") or 0.0))  # what a row shares is noise of each sample
     if gain.size not in (1, seen.cfa.size):

@@ -11,10 +11,11 @@ that tiles give exactly what the whole gives.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pellucid.core.lazy import np
 from pellucid.core.types import Noise, Plan, Result, Tile, Traits, option
+from pellucid.domains.ultrasound import svd_blocks
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 SHOWN = 8  # components whose centroid and singular value are recorded
 CHUNK = 65_536  # pixels summed at a time
 NOTHING_ELSE = 1e-12  # of the power: what rounding leaves of identical frames (float32 squared, with margin)
+WEAK = 0.01  # of the usual power of a block: below, its first component need not be tissue
 CLOSE = 0.25  # of the cut-off: blood and tissue whose centroids are nearer than this are hard to tell apart
 
 TRAITS = Traits(
@@ -50,6 +52,7 @@ class Options:
         0.05, "Doppler centroid below which a leading component is tissue, cycles a pulse; more removes more."
     )
     keep: str = option("blood", "What is kept; the two sum to the input.", choices=("blood", "tissue"))
+    block: int = option(0, "Side of blocks filtered on their own, samples; less follows local motion. 0: the whole.")
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class State:
     bases: tuple[Array, ...]
     components: tuple[Component, ...] = ()  # of the first ensemble
     facts: dict[str, float] = field(default_factory=dict)
+    blocks: dict[svd_blocks.Place, tuple[Array, ...]] = field(default_factory=dict)
 
 
 def ensembles(plan: Plan, frames: int) -> list[slice]:
@@ -78,10 +82,12 @@ def ensembles(plan: Plan, frames: int) -> list[slice]:
     return [slice(i, i + length) for i in range(0, frames, length)]
 
 
-def gather(tile: Tile, carry: list[Array] | None, plan: Plan) -> list[Array]:
-    """Add a tile to the Gram matrices of the ensembles."""
+def gather(tile: Tile, carry: Any, plan: Plan) -> Any:
+    """Add a tile to the Gram matrices of the ensembles, of every block where there are blocks."""
     frames = tile.values.shape[-1]
     runs = ensembles(plan, frames)
+    if side := _side(plan):
+        return svd_blocks.gather(tile, carry, runs, side)
     flat = tile.values.reshape(-1, frames)
     kind = np.complex128 if np.iscomplexobj(flat) else np.float64
     carry = carry if carry is not None else [np.zeros((r.stop - r.start,) * 2, kind) for r in runs]
@@ -96,9 +102,27 @@ def gather(tile: Tile, carry: list[Array] | None, plan: Plan) -> list[Array]:
     return carry
 
 
-def settle(carry: list[Array], plan: Plan) -> State:
+def _side(plan: Plan) -> int:
+    """Return the side of the blocks, 0 for none."""
+    asked = plan.options.block if isinstance(plan.options, Options) else 0
+    return max(asked, svd_blocks.SMALLEST) if asked > 0 else 0
+
+
+def settle(carry: Any, plan: Plan) -> State:
     """Return the projections: eigenvectors of the Gram matrices, as many as are slow."""
     options = plan.options if isinstance(plan.options, Options) else Options()
+    if not isinstance(carry, dict):
+        return _settled(carry, options)
+    power = {place: float(np.trace(sum(grams)).real) for place, grams in carry.items()}
+    weak = float(np.median(list(power.values()))) * WEAK  # so little that it may be blood alone
+    found = {place: _settled(grams, options, least=int(power[place] > weak)) for place, grams in carry.items()}
+    ranks = [basis.shape[1] for state in found.values() for basis in state.bases]
+    facts = {"rank": float(np.median(ranks)), "rank_lowest": float(min(ranks)), "rank_highest": float(max(ranks))}
+    return State((), (), facts | {"blocks": float(len(found))}, {place: s.bases for place, s in found.items()})
+
+
+def _settled(carry: list[Array], options: Options, least: int = 1) -> State:
+    """Return the projections of the ensembles of one place; ``least`` components are always tissue."""
     bases: list[Array] = []
     ranks: list[int] = []
     first: tuple[Component, ...] = ()
@@ -109,7 +133,7 @@ def settle(carry: list[Array], plan: Plan) -> State:
             Component(float(10 * np.log10(max(v, 1e-300) / max(values[0], 1e-300))), centroid(u))
             for v, u in zip(values, vectors.T, strict=True)
         )
-        rank = min(options.rank or leading(found, options.cutoff), len(values) - 1)
+        rank = min(options.rank or leading(found, options.cutoff, least), len(values) - 1)
         nothing = values[1:].sum() <= NOTHING_ELSE * len(values) * values[0]
         bases.append(vectors[:, : 0 if nothing else rank])
         ranks.append(bases[-1].shape[1])
@@ -117,12 +141,12 @@ def settle(carry: list[Array], plan: Plan) -> State:
     return State(tuple(bases), first, _facts(first, ranks, options))
 
 
-def leading(components: tuple[Component, ...], cutoff: float) -> int:
-    """Return how many of the first components are slower than the cut-off; at least 1."""
+def leading(components: tuple[Component, ...], cutoff: float, least: int = 1) -> int:
+    """Return how many of the first components are slower than the cut-off; at least ``least``."""
     for count, component in enumerate(components):
         if component.centroid >= cutoff:
-            return max(count, 1)
-    return max(len(components), 1)
+            return max(count, least)
+    return max(len(components), least)
 
 
 def centroid(vector: Array) -> float:
@@ -157,6 +181,10 @@ def run(tile: Tile, noise: Noise | None, plan: Plan, rng: np.random.Generator) -
     options = plan.options if isinstance(plan.options, Options) else Options()
     state = tile.carry if isinstance(tile.carry, State) else settle(gather(tile, None, plan), plan)
     frames = tile.values.shape[-1]
+    if state.blocks:
+        kept = svd_blocks.tissue(tile, state.blocks, ensembles(plan, frames), _side(plan))
+        facts = state.facts if all(s.start == 0 for s in tile.core) else {}
+        return Result(kept if options.keep == "tissue" else tile.values - kept, facts=facts)
     flat = tile.values.reshape(-1, frames)
     out = flat.copy()
     for run_of, basis in zip(ensembles(plan, frames), state.bases, strict=True):

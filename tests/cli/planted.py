@@ -27,7 +27,10 @@ SIZES |= {"hyperspectral": (24, 20, 6), "ultrasound": (48, 40, 4)}
 TYPES = {"mri": "int16", "image": "uint8", "raw": "uint16", "speech": "int16", "hyperspectral": "int16"}
 FACTS: dict[str, dict[str, Any]] = {
     "speech": {"rate_hz": 16000, "bits": 16, "subtype": "PCM_16"},
-    "hyperspectral": {"wavelengths_nm": [400.0 + 10 * i for i in range(6)]},
+    "hyperspectral": {
+        "wavelengths_nm": [400.0 + 10 * i for i in range(6)],
+        "transform": (5.0, 0.0, 9.0, 0.0, -5.0, 8.0),
+    },
     "mri": {"affine": np.diag([2.0, 2.0, 2.0, 1.0])},
 }
 

@@ -29,7 +29,6 @@ from pellucid.formats import identity
 from tests.cli.conftest import Shell
 from tests.cli.planted import CASES, DAY, SPELLED, WHO, dicom_us, nifti
 
-SECRETS = ("Zyxwvut", "Qponmlk", "ID-771133", "19530217", "1953-02-17", "Hospital-Xyz")
 HIDDEN = re.compile(rb"x[\x01\x5e\x9c\xda]")  # zlib streams
 INLINE = re.compile(rb"data:image/png;base64,([A-Za-z0-9+/=]+)")
 
@@ -97,18 +96,17 @@ def files(folder: Path) -> list[Path]:
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_no_output_names_the_person(case: str, typed: Any, tmp_path: Path) -> None:
     field, source, name = plant(case, tmp_path)
-    planted = b"".join(p.read_bytes() for p in files(source.parent))
-    assert spelled(gzip.decompress(planted) if name.endswith(".gz") else planted), "nothing was planted"
-    before = source if source.is_dir() else source.with_name("before" + name)
+    assert any(spelled(p.read_bytes()) for p in files(source.parent)), "nothing was planted"
     made = tmp_path / "made"
     made.mkdir()
     words = [field, "denoise", source, "-m", "identity", "--private", "-o", made / name]
     code, said = typed(*words, "--report", made / "r.html", "--status", made / "s.tsv", "--json")
     assert code == 0, said
     assert not spelled(said.encode()), said
-    assert len(files(made)) >= 4 and before is not None
+    assert len(files(made)) >= 4
     for path in files(made):
-        assert not spelled(path.read_bytes() + str(path.relative_to(made)).encode()), path.name
+        assert not spelled(path.read_bytes()), path.name
+        assert not spelled(str(path.relative_to(made)).encode())
     assert np.array_equal(samples(source, field), samples(made / name, field))
 
 

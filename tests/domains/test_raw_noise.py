@@ -197,3 +197,17 @@ def test_the_verb_writes_and_says_what_it_found(tmp_path, capsys):
 def test_every_estimator_named_can_be_asked_for():
     assert set(FIELD.estimators) == {"calibration", "profile", "blocks", "patches"}
     assert registry.field("raw").estimate is noise.estimate
+
+
+def test_of_a_folder_the_calibration_of_this_camera_and_iso_is_taken(tmp_path):
+    facts = {"make": "Maker", "model": "One", "iso": 800}
+    for iso, gain in ((400, 1.0), (800, 2.0)):
+        document = {"schema": noise.SCHEMA, **facts, "iso": iso, "gain": [gain], "read": [5.0]}
+        (tmp_path / f"iso{iso}.json").write_text(json.dumps(document))
+    (tmp_path / "other.json").write_text("{}")
+    assert noise.pick(tmp_path, facts)["gain"] == [2.0]
+    with pytest.raises(Refused, match="holds no calibration of Maker One 1600"):
+        noise.pick(tmp_path, {**facts, "iso": 1600})
+    (tmp_path / "again.json").write_text((tmp_path / "iso800.json").read_text())
+    with pytest.raises(Refused, match="several calibrations .*again.json, iso800.json"):
+        noise.pick(tmp_path, facts)

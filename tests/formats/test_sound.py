@@ -113,3 +113,16 @@ def test_sounds_that_cannot_be_decoded_name_the_way_out(tmp_path):
     subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=d=0.1", path], check=True)
     with pytest.raises(FormatError, match="ffmpeg"):
         sound.open(path)
+
+
+@pytest.mark.skipif(not shutil.which("sox"), reason="sox is not installed")
+@pytest.mark.parametrize("suffix,bits", [(".sph", 16), (".au", 24), (".caf", 16)])
+def test_what_sox_writes_is_read_sample_for_sample(suffix, bits, tmp_path):
+    rng = np.random.default_rng(4)
+    values = rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (501, 2)) << (32 - bits)
+    path = tmp_path / f"a{suffix}"
+    command = ["sox", "-t", "s32", "-r", "16000", "-c", "2", "-", "-D", "-b", str(bits), path]
+    subprocess.run(command, input=values.astype("<i4").tobytes(), capture_output=True, check=True)
+    reader = sound.open(path)
+    assert reader.description.acquisition["rate_hz"] == 16000
+    np.testing.assert_array_equal(reader.read(EVERYTHING), values >> (32 - bits))

@@ -411,6 +411,27 @@ def test_a_pipe_with_a_known_length_stops_before_trailing_chunks(tmp_path):
     assert source.read(100)[:, 0].tolist() == [1, 2, 3] and not len(source.read(100))
 
 
+def test_foreign_chunks_of_a_wave64_travel_and_sox_reads_past_them(tmp_path):
+    values = RNG.integers(-(2**15), 2**15, (101, 1)).astype(np.int16)
+    path = make(tmp_path / "a.w64", values)
+    raw = path.read_bytes()
+    at = raw.index(b"data" + riff.W64_TAILS[1])
+    guid, text = bytes(range(100, 116)), b"who made this"
+    odd = guid + struct.pack("<Q", 24 + len(text)) + text
+    odd += bytes(-len(odd) % 8)
+    whole = raw[:at] + odd + raw[at:] + bytes(-len(raw) % 8) + odd
+    path.write_bytes(whole[:16] + struct.pack("<Q", len(whole)) + whole[24:])
+    out = identity(path, tmp_path)
+    before, after = riff.walk(path), riff.walk(out)
+    assert [c.id for c in before.chunks] == [c.id for c in after.chunks]
+    assert [after.payload(c) for c in after.chunks if c.id == guid] == [text, text]
+    np.testing.assert_array_equal(wav.open(out).read(EVERYTHING), values)
+    if shutil.which("sox"):
+        command = ["sox", out, "-t", "s16", "-"]
+        heard = subprocess.run(command, capture_output=True, check=True).stdout
+        assert heard == values.astype("<i2").tobytes()
+
+
 @pytest.mark.skipif(not shutil.which("sox"), reason="sox is not installed")
 @pytest.mark.parametrize("suffix", [".wav", ".w64"])
 def test_sox_reads_what_is_written(suffix, tmp_path):
