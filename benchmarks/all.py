@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.peers import ONE_THREAD, RESULTS
 from benchmarks.tables import NAMES, readme_columns
 
-PARTS = ("mri", "ultrasound", "ultrasound_rf", "hyperspectral", "raw", "speech", "image")
+PARTS = ("mri", "ultrasound", "ultrasound_rf", "hyperspectral", "raw", "speech", "speech_rooms", "image")
 
 
 def part(name: str, quick: bool) -> list[dict[str, Any]]:

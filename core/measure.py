@@ -36,7 +36,8 @@ class Measured:
             self._add(before[start : start + lines + 1], after[start : start + lines + 1], lines)
 
     def _add(self, before: Array, after: Array, lines: int) -> None:
-        residual = (np.abs(before - after) if np.iscomplexobj(before) else before - after).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # infinite samples are copied: inf - inf
+            residual = (np.abs(before - after) if np.iscomplexobj(before) else before - after).astype(np.float64)
         residual[~np.isfinite(residual)] = 0
         own = residual[:lines]
         self.samples += own.size

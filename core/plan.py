@@ -127,5 +127,6 @@ def _held(description: Description) -> float:
     """
     item, physical = np.dtype(description.dtype).itemsize, 8 if np.dtype(description.dtype).kind == "c" else 4
     plain = item == physical and np.all(description.slope == 1) and np.all(description.inter == 0)
-    flags = 0 if description.nodata is None else 1
-    return 2 * physical + (0 if plain and not flags else 2 * item) + flags
+    if plain:
+        return 2 * physical + (0 if description.nodata is None else item)
+    return 2 * physical + 2 * item + (0 if description.nodata is None else 1)

@@ -28,7 +28,10 @@ Report = Callable[[str, int, int], None]  # (what is being done, done, total)
 
 @dataclass(frozen=True)
 class Piece:
-    """A finished part of the output: where, what is stored, and physical values before and after."""
+    """A finished part of the output: where, what is stored, and physical values before and after.
+
+    Samples that are copied are the same before and after; they may be no number.
+    """
 
     region: Region
     stored: Array
@@ -185,7 +188,10 @@ def _prepare(work: Work, stored: Array, window: Region) -> tuple[Array, Array | 
         inside = np.broadcast_to(inside[..., None] if description.series else inside, values.shape)
         ok = inside.copy() if ok is None else ok & inside
     if ok is not None and not ok.all():
-        values = np.where(ok, values, values.dtype.type(0))
+        if _own(values, stored):
+            np.copyto(values, 0, where=~ok)
+        else:
+            values = np.where(ok, values, values.dtype.type(0))
         return values, ok
     return values, None
 
@@ -204,6 +210,12 @@ def _piece(work: Work, stored: Array, core: Region, window: Region, carry: Any, 
         out = work.method.run(tile, None, work.plan, random.generator(work.plan.seed, index))
         return _finish(work, core, before, None, None, replace(out, values=tiling.crop(out.values, core, window)))
     values, mask = _prepare(work, stored, window)
+    invalid = 0
+    if mask is not None and work.description.series in work.method.TRAITS.joint:
+        inner = tiling.crop(mask, core, window)
+        invalid = int(inner.size - np.count_nonzero(inner))
+        del inner
+        mask = mask.all(-1, keepdims=True)  # a pixel counts whole: a flag for each of its samples is not held
     result = _run(work, values, mask, (core, window), carry, index)
     result = replace(
         result,
@@ -211,8 +223,8 @@ def _piece(work: Work, stored: Array, core: Region, window: Region, carry: Any, 
         maps={name: tiling.crop(m, core, window) for name, m in result.maps.items()},
     )
     ok = None if mask is None else tiling.crop(mask, core, window)
-    del mask
-    return _finish(work, core, before, tiling.crop(values, core, window), ok, result)
+    piece = _finish(work, core, before, tiling.crop(values, core, window), ok, result)
+    return replace(piece, invalid=invalid or piece.invalid)
 
 
 def _run(work: Work, values: Array, mask: Array | None, place: tuple[Region, Region], carry: Any, index: int) -> Result:
@@ -267,8 +279,6 @@ def _finish(work: Work, core: Region, source: Array, before: Array | None, mask:
     if not _finite(result.values):
         raise PellucidError(f"{work.plan.method} produced values that are not finite at {region}")
     invalid = 0 if mask is None else int(mask.size - np.count_nonzero(mask))
-    if mask is not None and description.series in work.method.TRAITS.joint:
-        mask = mask.all(-1, keepdims=True)  # a pixel counts whole: a flag for each of its samples is not held
     keep = _kept(work, core, mask, source.shape)
     stored, clipped = restore.stored(result.values, output, region)
     after = result.values
@@ -276,12 +286,21 @@ def _finish(work: Work, core: Region, source: Array, before: Array | None, mask:
         stored = _off_nodata(stored, output.nodata, mask)
     if keep is not None:
         copied = source if same else restore.stored(before, output, region)[0]
+        if same and stored is after and _own(after, source, before) and _own(before, source, after):
+            np.copyto(before, source, where=keep)  # as it came on both sides: no third copy of a tile
+            np.copyto(after, source, where=keep)
+            return Piece(region, after, before, after, result.maps, result.facts, clipped, invalid)
         stored = np.where(keep, copied, stored)
-        if after.flags.writeable and not (np.may_share_memory(after, before) or np.may_share_memory(after, source)):
-            np.copyto(after, before, where=keep)  # the method's own array: no third copy of a tile
+        if _own(after, before, source):
+            np.copyto(after, before, where=keep)  # the method's own array
         else:
             after = np.where(keep, before, after)
     return Piece(region, stored, before, after, result.maps, result.facts, clipped, invalid)
+
+
+def _own(values: Array, *others: Array) -> bool:
+    """Return whether values may be written into without a trace in others."""
+    return bool(values.flags.writeable) and not any(np.may_share_memory(values, other) for other in others)
 
 
 def _finite(values: Array) -> bool:
@@ -294,6 +313,8 @@ def _finite(values: Array) -> bool:
 def _kept(work: Work, core: Region, mask: Array | None, shape: tuple[int, ...]) -> Array | None:
     """Return where the source is copied: invalid samples, bad series indices, outside ``--region``."""
     keep = None if mask is None else ~mask
+    if keep is not None and work.description.series in work.method.TRAITS.joint:
+        keep = keep.any(-1, keepdims=True)
     if keep is not None and keep.shape != shape and (work.description.bad or work.limit is not None):
         keep = np.broadcast_to(keep, shape).copy()
     if work.description.series and work.description.bad:
@@ -315,7 +336,9 @@ def _off_nodata(stored: Array, nodata: float, mask: Array | None) -> Array:
     if mask is not None:
         hit &= mask
     step = -1 if nodata >= np.iinfo(stored.dtype).max else 1
-    return np.where(hit, stored + stored.dtype.type(1) if step == 1 else stored - stored.dtype.type(1), stored)
+    if hit.any():  # the caller's own array: it was rounded a moment ago
+        stored[hit] = int(nodata) + step
+    return stored
 
 
 def _meets(core: Region, limit: Region) -> bool:

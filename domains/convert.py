@@ -54,8 +54,10 @@ def make_plan(subject: Subject, declared: Field, conversion: Conversion, request
     """Decide options and names; nothing is read or written yet."""
     shape = _Shape(conversion)
     options = names.make_options(shape, dict(request.method_options))
+    if request.out is not None and request.out.is_dir():  # pictures are files: a folder is where they go
+        request = replace(request, out_folder=True)
     where = names.output_path(subject.path, subject.reader.description.format, declared, request)
-    if request.out is None or request.out_folder or request.out.is_dir():
+    if request.out is None or request.out_folder:
         suffix = conversion.suffix_of(subject, options) if conversion.suffix_of else conversion.suffix
         where = where.with_name(names.split(where.name)[0] + suffix)
     return Plan(

@@ -7,6 +7,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from pellucid.core.commit import same_file
 from pellucid.core.errors import UsageError
 from pellucid.core.lazy import np
 from pellucid.core.types import Description, Region
@@ -36,11 +37,21 @@ def output_path(source: Path, format_name: str, field: Field, request: Request) 
         default = default.with_name(split(default.name)[0] + traits.fallback)
     if request.out is None:
         return default
-    return request.out / default.name if request.out_folder or request.out.is_dir() else request.out
+    if request.out_folder or (request.out.is_dir() and not _subject(source, request.out)):
+        return request.out / default.name
+    return request.out
+
+
+def _subject(source: Path, out: Path) -> bool:
+    """Tell whether an existing folder is itself the output (or input) that is meant, not where to put it."""
+    return source.is_dir() and (any(s >= find.SURE for s, _ in find.candidates(out)) or same_file(source, out))
 
 
 def _beside(source: Path, word: str) -> Path:
-    stem, suffix = (source.resolve().name, "") if source.is_dir() else split(source.name)
+    if source.is_dir():
+        source = source if source.name not in ("", "..") else source.resolve()
+        return source.with_name(f"{source.name}_{word}")
+    stem, suffix = split(source.name)
     return source.with_name(f"{stem}_{word}{suffix}")
 
 

@@ -45,6 +45,8 @@ def check(subject: Subject, target: Path, request: Request, options: Any = None)
     for path in wanted:
         if any(commit.same_file(own, path) for own in inputs(subject)):
             raise OutputError("is the input itself", path, "choose another name with -o")
+        if subject.path.is_dir() and subject.path.resolve() in path.resolve().parents:
+            raise OutputError("lies in the input folder, which stays as it is", path, "choose a name outside it")
         if path.exists() and not request.force:
             raise OutputError("exists", path, "use --force to replace it")
     if len({p.resolve() for p in wanted}) < len(wanted):
@@ -139,7 +141,7 @@ class Extras:
     def write(self, piece: Piece) -> None:
         """Add a piece to the residual and the noise map."""
         if self.residual is not None:
-            self.residual.write(piece.region, (piece.before - piece.after).astype(_float(str(piece.before.dtype))))
+            self.residual.write(piece.region, _removed(piece))
         if self.noise is not None:
             region = piece.region[: self.subject.description.spatial]
             self.noise.write(region, self._sigma(piece, region))
@@ -195,6 +197,14 @@ class Extras:
         """Rename the extra outputs into place."""
         for stage in self.stages:
             stage.publish()
+
+
+def _removed(piece: Piece) -> Array:
+    """Return before - after, 0 where samples were copied, numbers or not."""
+    with np.errstate(invalid="ignore"):
+        found: Array = (piece.before - piece.after).astype(_float(str(piece.before.dtype)))
+    found[~np.isfinite(found)] = 0
+    return found
 
 
 def _float(dtype: str) -> str:

@@ -111,9 +111,8 @@ class Images:
             raise Refused(f"there are no images for {_flag(self.name)}: no signal", self.path, "leave it out")
         grid, self.depth = self.grid, depth
         if depth:
-            series = {"shape": (*grid.shape, *depth), "axes": (*grid.axes, "band")}
-            series |= {"spacing": (*grid.spacing, None), "units": (*grid.units, None)}
-            grid = replace(grid, **series)
+            grid = replace(grid, shape=(*grid.shape, *depth), axes=(*grid.axes, "band"))
+            grid = replace(grid, spacing=(*grid.spacing, None), units=(*grid.units, None))
         try:
             self.writer = self.module.compose(self.path, replace(grid, format=self.module.FORMAT.name))
         except FormatError as error:
@@ -131,7 +130,10 @@ def write_table(path: Path, content: Array | Mapping[str, Array]) -> None:
     columns = {k: np.asarray(v) for k, v in content.items()} if isinstance(content, Mapping) else None
     rows = np.asarray(content) if columns is None else np.column_stack([v.astype(object) for v in columns.values()])
     if suffix == ".npy":
-        np.save(path, rows if columns is None else np.rec.fromarrays(list(columns.values()), names=",".join(columns)))
+        if columns is not None:
+            kinds = [(name, v.dtype) for name, v in columns.items()]
+            rows = np.array([tuple(row) for row in rows.tolist()], dtype=kinds)
+        np.save(path, rows)
     elif suffix == ".json":
         ready = _plain(rows) if columns is None else {k: _plain(v) for k, v in columns.items()}
         path.write_text(json.dumps(ready) + "\n", encoding="utf-8")
@@ -148,7 +150,9 @@ def _word(value: Any) -> str:
 
 def _plain(values: Array) -> list[Any]:
     """Return nested lists, None for what is not a number: JSON has no word for it."""
-    found: list[Any] = np.where(np.isfinite(values), values.astype(object), None).tolist()
+    ready = values.astype(object)
+    ready[~np.isfinite(values)] = None
+    found: list[Any] = ready.tolist()
     return found
 
 

@@ -23,7 +23,6 @@ ENVI = frozenset(
     "z plot average z plot titles pixel size geo points rpc info cloud cover sun azimuth sun elevation "
     "solar irradiance acquisition time classes class lookup class names spectra names complex function".split()
 )
-MARK = re.compile(r"(/(home|users?|mnt|media|net|data|tmp)/|[A-Za-z]:\\|\\\\\w)", re.IGNORECASE)  # paths
 CLARIUS_WORDS = ("type", "compression")
 CLARIUS_HEAD, CLARIUS_TIME = 20, 8
 UNITS = re.compile(r"[-+\d{|][-+\d.,:;{}|\s\u00b0/%]*(?:(?:[a-zA-Z]{1,12})[-+\d.,:;{}|\s\u00b0/%]*){0,40}")
@@ -67,7 +66,7 @@ def envi(path: Path) -> None:
 
 
 def _kept(key: str, value: str) -> bool:
-    if key == "description" or MARK.search(value):
+    if key == "description" or identity.PATH.search(value):
         return False
     return set(key.split()) <= ENVI or identity.cleaned(key, value) is not None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pellucid.core.errors import FormatError
 from pellucid.core.types import Description, FormatTraits, Reader, Writer
-from pellucid.formats import emit, hdf5_cube, hdf5_tree
+from pellucid.formats import emit, hdf5_cube, hdf5_private, hdf5_tree
 
 FORMAT = FormatTraits(
     name="aviris",
@@ -21,6 +21,7 @@ FORMAT = FormatTraits(
 GROUPS = ("radiance", "reflectance")
 PERM = (2, 0, 1)
 MAPPING = ("transverse_mercator", "crs", "spatial_ref")  # variables whose attributes hold the map grid
+anonymise = hdf5_private.scene
 
 
 def recognise(head: bytes, name: str) -> float:

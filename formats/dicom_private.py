@@ -13,9 +13,19 @@ from typing import Any
 
 from pellucid.formats import dicom_derive, dicom_header, identity
 
-METHOD = "pellucid --private, after PS3.15 Basic Profile"
+METHOD = "pellucid --private: PS3.15 Basic Profile, pixels not searched"
 ROOT = "1.2.840.10008."  # identifiers of the standard itself
-EMPTY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID")
+VOCABULARY = ("CodingSchemeUID", "ContextUID", "MappingResourceUID", "ContextGroupExtensionCreatorUID")
+IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"  # transfer syntaxes, little endian
+EMPTY: tuple[str, ...] = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+)
 EMPTY += ("AccessionNumber", "ReferringPhysicianName")  # type 2: present, without a value
 SHOWN = (*EMPTY, "InstitutionName", "StationName", "OperatorsName", "StudyDescription", "SeriesDescription")
 GROUPS = frozenset((0x0010, 0x0012, 0x0032, 0x0038, 0x0088, 0x0400, 0x2100, 0x2110, 0x2200, 0x4000, 0x4008, 0xFFFC))
@@ -26,7 +36,7 @@ TECHNICAL = frozenset(
     "TransmitCoilName ReceiveCoilManufacturerName CodeValue CodingSchemeDesignator CodingSchemeVersion CodeMeaning "
     "LongCodeValue RescaleType ConvolutionKernel FilterType ModalityLUTType LUTLabel WindowCenterWidthExplanation "
     "ImplementationVersionName TransducerType ProcessingFunction DimensionDescriptionLabel DimensionOrganizationLabel "
-    "MultiCoilElementName SpectrallySelectedSuppression ParallelReductionTechnique LossyImageCompressionMethod "
+    "StackID MultiCoilElementName SpectrallySelectedSuppression ParallelReductionTechnique LossyImageCompressionMethod "
     "VolumetricProperties RadionuclideCodeMeaning ReconstructionMethod ScatterCorrectionMethod "
     "AttenuationCorrectionMethod DecayCorrection".split()
 )
@@ -86,7 +96,7 @@ def _file(source: Path, target: Path) -> None:
         scrub(dataset, mosaic)
         _leftovers(dataset, secrets)
         _finish(dataset)
-        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.file_meta.TransferSyntaxUID = EXPLICIT if syntax == IMPLICIT else syntax
         dicom_derive.save(dataset, target)
 
 
@@ -121,13 +131,13 @@ def scrub(dataset: Any, mosaic: bool) -> None:
         elif element.VR == "SQ":
             for item in element.value:
                 scrub(item, mosaic)
-        elif element.VR == "UI":
+        elif element.VR == "UI" and element.keyword not in VOCABULARY:
             element.value = _renamed(element.value)
 
 
 def _goes(element: Any) -> bool:
     group, number = element.tag.group, element.tag.element
-    if group in GROUPS or (group == 0x0040 and number not in CODES_0040) or 0x5000 <= group <= 0x60FF:
+    if group in GROUPS or (group == 0x0040 and number not in CODES_0040) or group >> 8 in (0x50, 0x60):
         return True
     if element.VR in DATED or element.VR == "UN" or element.keyword in SEQUENCES:
         return True

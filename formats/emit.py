@@ -13,7 +13,7 @@ from typing import Any
 
 from pellucid.core.errors import FormatError, UsageError
 from pellucid.core.types import Description, FormatTraits, Reader, Writer
-from pellucid.formats import hdf5_cube, hdf5_tree, wavelengths
+from pellucid.formats import hdf5_cube, hdf5_private, hdf5_tree, wavelengths
 
 FORMAT = FormatTraits(
     name="emit",
@@ -28,6 +28,7 @@ PARAMETERS = "sensor_band_parameters"
 LEAST_BANDS = 3
 MASK, MASK_BANDS = "mask", 8  # of the L2A mask file; its bands 5 and 6 are no flags but optical depth and vapour
 FLAGS = {"cloud": 0, "cirrus": 1, "water": 2, "spacecraft": 3, "dilated": 4, "aggregate": 7}
+anonymise = hdf5_private.scene
 
 
 def recognise(head: bytes, name: str) -> float:

@@ -98,9 +98,7 @@ def splice(path: Path, source: Reader, output: Description) -> Writer:
 class EnmapReader:
     """The images of a product as one cube, described by its metadata."""
 
-    def __init__(
-        self, path: Path, folder: Path, product: Product, key: str | None = None, quality: str = ""
-    ) -> None:
+    def __init__(self, path: Path, folder: Path, product: Product, key: str | None = None, quality: str = "") -> None:
         self.path, self.folder, self.product = path, folder, product
         chosen = _chosen(path, product, key)
         self.images = [geotiff.GeotiffReader(p) for _, p in chosen]

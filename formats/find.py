@@ -88,14 +88,31 @@ def inside(folder: Path, wanted: tuple[str, ...]) -> list[Path]:
     if any(name in wanted for _, name in candidates(folder)):
         return [folder]
     found: list[Path] = []
-    for path in sorted(folder.iterdir()):
+    for path in _listed(folder):
         if path.name.startswith(".") or path.name in APART:
             continue
         if path.is_dir():
-            found += inside(path, wanted)
-        elif path.stat().st_size and not _ours(path) and any(name in wanted for _, name in candidates(path)):
+            found += [] if _loops(path) else inside(path, wanted)
+        elif _holds(path) and not _ours(path) and any(name in wanted for _, name in candidates(path)):
             found.append(path)
     return found
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise FormatError(folder, "", f"cannot be read ({error.strerror})", "check its permissions") from error
+
+
+def _loops(path: Path) -> bool:
+    """Tell whether a link leads to a folder it lies in; walking on would never end."""
+    return path.is_symlink() and path.resolve() in path.parent.resolve().joinpath("x").parents
+
+
+def _holds(path: Path) -> bool:
+    """Tell whether this is a file with something in it: no dead link, no pipe, not empty."""
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _ours(path: Path) -> bool:
@@ -141,6 +158,8 @@ def _open(module: Any, path: Path, hints: dict[str, Any]) -> Reader:
 
 def _head(path: Path) -> bytes:
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe may wait for ever
+            raise FormatError(path, "", "is no regular file", "copy what it gives to a file first")
         with path.open("rb") as file:
             head = file.read(HEAD)
     except FileNotFoundError:

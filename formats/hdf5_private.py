@@ -16,6 +16,7 @@ STRUCTURE = frozenset(
     "NAME CLASS DIMENSION_LIST REFERENCE_LIST _FillValue _Netcdf4Dimid _Netcdf4Coordinates _NCProperties _nc3_strict "
     "MATLAB_class MATLAB_fields MATLAB_int_decode MATLAB_object_decode MATLAB_sparse H5PATH axes units".split()
 )
+WORKERS = frozenset("operator user username author creator contact email owner investigator host hostname".split())
 SCALES = ("DIMENSION_LIST", "REFERENCE_LIST")
 MATLAB_TEXT = 116  # bytes of text at the start of a MAT-file
 MATLAB = b"MATLAB 7.3 MAT-file"
@@ -32,6 +33,20 @@ def anonymise(path: Path) -> None:
                 del file[name]
         _links(file, [name for name, item in found if isinstance(item, library().Group)])
     _copied(path)
+
+
+def scene(path: Path) -> None:
+    """Take who worked on a scene, and paths, out of its attributes; place and time of the flight stay."""
+    removed = 0
+    with hdf5_tree.opened(path, "r+") as file:
+        for _, item in _walk(file):
+            for key, value in hdf5_tree.read_attributes(item).items():
+                words = {w.lower() for w in identity.WORD.findall(key)}
+                if key not in STRUCTURE and isinstance(value, str) and (words & WORKERS or identity.PATH.search(value)):
+                    del item.attrs[key]
+                    removed += 1
+    if removed:
+        _copied(path)
 
 
 def _walk(file: Any) -> list[tuple[str, Any]]:

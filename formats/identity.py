@@ -23,17 +23,18 @@ PERSONAL = frozenset(
     "organization laboratory lab investigator experimenter uid uids uuid guid id ids identifier identification "
     "accession serial mrn issuer date dates datetime day month history command cmdline path paths file files "
     "filename folder directory host hostname computer url uri comment comments note notes description descriptions "
-    "remark remarks copyright log message signature diagnosis allergies session visit examination exam study protocol "
-    "requested request keywords title caption owner admission".split()
+    "remark remarks copyright log message signature diagnosis allergies session visit examination exam study "
+    "protocol requested request keywords title caption owner admission".split()
 )
 CLOCK = frozenset("time times timestamp timestamps number".split())
 EVENT = frozenset("study series acquisition content creation scan exam instance injection start procedure".split())
 # squeezed keys whose words look personal and are not
 KNOWN = frozenset(
-    "patientposition sequencename pulsesequencename coilname receivecoilname transmitcoilname receivecoilactive"
-    "elements manufacturersmodelname modelname bandnames spectralnames classnames longname standardname classname "
-    "seriesnumber acquisitionnumber numberofvolumes numberofslices starttime bidsversion datafile elementdatafile "
-    "file filetype datatype matlabclass dimensionlist referencelist samplingfrequency".split()
+    "patientposition imageorientationpatientdicom sequencename pulsesequencename coilname receivecoilname "
+    "transmitcoilname receivecoilactiveelements manufacturersmodelname modelname bandnames spectralnames "
+    "classnames longname standardname classname seriesnumber acquisitionnumber numberofvolumes numberofslices "
+    "starttime bidsversion datafile elementdatafile file filetype datatype matlabclass dimensionlist referencelist "
+    "samplingfrequency".split()
 )
 TEXTS = frozenset(  # squeezed keys whose texts are words of a machine
     "modality manufacturer manufacturersmodelname modelname patientposition scanningsequence sequencevariant "
@@ -44,12 +45,14 @@ TEXTS = frozenset(  # squeezed keys whose texts are words of a machine
     "parallelacquisitiontechnique partialfourierdirection nonlineargradientcorrection bodypart bodypartexamined "
     "units unit mrtrixversion space spacedirections measurementframe kinds anatomicalorientation distanceunits "
     "ultrasoundimageorientation ultrasoundimagetype objecttype objectsubtype transformtype fieldstrength "
-    "fatsaturation datatype unitsintensity gradientsetup bidsversion tracername".split()
+    "partialfourierenabled coilcombinationmethod imageorientationtext fatsaturation datatype unitsintensity "
+    "gradientsetup bidsversion tracername".split()
 )
 SEQUENCE = re.compile(r"seqframe\d+\w*?(status|transform|timestamp|imagetype|orientation|framenumber)|dwmri\w*")
 NUMBERS = re.compile(r"[\s\d.,;:()\[\]+\-eE]*|nan|inf|none|true|false", re.IGNORECASE)
 DAY = re.compile(r"(?<![\d.])(?:19|20)\d\d([-/.:]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])(?!\d)")
 PLAIN = re.compile(r"[\w .,:;+*=()\[\]%\-\\]{0,120}")
+PATH = re.compile(r"(/(home|users?|mnt|media|tmp)/|[A-Za-z]:\\|\\\\\w)", re.IGNORECASE)
 EPOCH = 1e8  # seconds: numbers beyond count from 1970 and tell the day
 CHUNK = 8 << 20
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pellucid.core.errors import FormatError
 from pellucid.core.types import Description, FormatTraits, Reader, Writer
-from pellucid.formats import emit, envi_header, envi_meta, hdf5_cube, hdf5_tree
+from pellucid.formats import emit, envi_header, envi_meta, hdf5_cube, hdf5_private, hdf5_tree
 
 FORMAT = FormatTraits(
     name="neon",
@@ -25,6 +25,7 @@ FORMAT = FormatTraits(
     fallback=".tif",
 )
 PRODUCTS = ("Reflectance", "Radiance")
+anonymise = hdf5_private.scene
 
 
 def recognise(head: bytes, name: str) -> float:

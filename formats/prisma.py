@@ -15,7 +15,7 @@ from typing import Any
 
 from pellucid.core.errors import FormatError, UsageError
 from pellucid.core.types import Description, FormatTraits, Reader, Writer
-from pellucid.formats import hdf5_cube, hdf5_tree, wavelengths
+from pellucid.formats import hdf5_cube, hdf5_private, hdf5_tree, wavelengths
 
 FORMAT = FormatTraits(
     name="prisma",
@@ -32,6 +32,7 @@ LAYERS = {"cloud": "Cloud_Mask", "sunglint": "SunGlint_Mask"}  # 1: flagged, 0: 
 PERM = (0, 2, 1)  # bands in the middle
 FULL = 65535.0  # level 2 stores minimum + stored / 65535 * (maximum - minimum)
 MAP_STEP = 30.0  # metres of a level 2D pixel
+anonymise = hdf5_private.scene
 
 
 def recognise(head: bytes, name: str) -> float:

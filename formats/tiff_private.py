@@ -78,7 +78,7 @@ class Editor:
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self.path, self.file = path, file
         self.end = file.seek(0, 2)
-        head = self.bytes(0, 16)
+        head = self.get(0, 16)
         self.order = {b"II": "<", b"MM": ">"}.get(head[:2], "")
         version = struct.unpack(self.order + "H", head[2:4])[0] if self.order else 0
         if version not in (42, 43):
@@ -88,7 +88,7 @@ class Editor:
         self.counter, self.head = ("Q", 16) if self.big else ("H", 8)
         self.first = struct.unpack_from(self.order + self.word, head, 8 if self.big else 4)[0]
 
-    def bytes(self, at: int, count: int) -> bytes:
+    def get(self, at: int, count: int) -> bytes:
         """Return bytes of the file."""
         self.file.seek(at)
         return self.file.read(count)
@@ -115,10 +115,10 @@ class Editor:
 
     def _directory(self, at: int) -> Directory:
         start = struct.calcsize(self.order + self.counter)
-        count = struct.unpack(self.order + self.counter, self.bytes(at, start).ljust(start, b"\0"))[0]
+        count = struct.unpack(self.order + self.counter, self.get(at, start).ljust(start, b"\0"))[0]
         if count > MOST_ENTRIES:
             raise FormatError(self.path, f"byte {at}", f"a directory claims {count} tags", "copy it again")
-        table = self.bytes(at + start, self.wide * count + self.inline).ljust(self.wide * count + self.inline, b"\0")
+        table = self.get(at + start, self.wide * count + self.inline).ljust(self.wide * count + self.inline, b"\0")
         entries: dict[int, tuple[bytes, int, int, int]] = {}
         for k in range(count):
             raw = table[self.wide * k : self.wide * (k + 1)]
@@ -136,7 +136,7 @@ class Editor:
         _, kind, count, place = directory.entries[tag]
         if kind not in WHOLE or count > MOST_VALUES:
             return []
-        raw = self.bytes(place, SIZES[kind] * count)
+        raw = self.get(place, SIZES[kind] * count)
         whole = len(raw) // SIZES[kind]
         return list(struct.unpack(f"{self.order}{whole}{WHOLE[kind]}", raw[: whole * SIZES[kind]]))
 
@@ -173,7 +173,7 @@ def anonymise(path: Path) -> None:
         for directory in editor.directories():
             strip(editor, directory)
             claimed += claims(editor, directory)
-        ghost = editor.bytes(editor.head, len(GHOST)) == GHOST
+        ghost = editor.get(editor.head, len(GHOST)) == GHOST
         if ghost:
             claimed.append((editor.head, editor.head + _ghost(editor)))
         wipe(editor, [*claimed, *samples], LEADER if ghost else 0)
@@ -188,7 +188,7 @@ def strip(editor: Editor, directory: Directory) -> None:
     for tag in list(directory.entries):
         _, kind, count, place = directory.entries[tag]
         if tag in REWRITTEN and kind == 2 and count < CHUNK * 64:
-            new = tiff_texts.cleaned(tag, editor.bytes(place, count))
+            new = tiff_texts.cleaned(tag, editor.get(place, count))
             if new:
                 editor.text(directory, tag, new)
                 continue
@@ -217,10 +217,10 @@ def claims(editor: Editor, directory: Directory) -> list[tuple[int, int]]:
 def _quiet(editor: Editor, at: int, count: int) -> None:
     """Zero the application and comment segments of a JPEG stream; Adobe's and JFIF's tell the colours and stay."""
     stop, at = at + count, at + 2
-    if editor.bytes(at - 2, 2) != b"\xff\xd8":
+    if editor.get(at - 2, 2) != b"\xff\xd8":
         return
     while at + 4 <= stop:
-        mark, kind, size = struct.unpack(">BBH", editor.bytes(at, 4))
+        mark, kind, size = struct.unpack(">BBH", editor.get(at, 4))
         if mark != 0xFF or kind == 0xDA or size < 2 or at + 2 + size > stop:
             return
         if kind == 0xFE or (0xE1 <= kind <= 0xEF and kind not in (0xE2, 0xEE)):
@@ -230,7 +230,7 @@ def _quiet(editor: Editor, at: int, count: int) -> None:
 
 def _ghost(editor: Editor) -> int:
     """Return the length of GDAL's note on the layout of a cloud-optimised file."""
-    head = editor.bytes(editor.head, 43)
+    head = editor.get(editor.head, 43)
     digits = head[len(GHOST) + 6 : len(GHOST) + 12]
     return 43 + int(digits) if digits.isdigit() and int(digits) < CHUNK else 0
 

@@ -11,7 +11,8 @@ import re
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from pellucid.formats import identity
+from pellucid.core.errors import FormatError
+from pellucid.formats import identity, safe_xml
 
 DESCRIPTION, GDAL = 270, 42112
 IMAGEJ = frozenset(
@@ -26,6 +27,8 @@ CHANNEL = frozenset("ID SamplesPerPixel Color EmissionWavelength ExcitationWavel
 DATA = frozenset("IFD PlaneCount FirstZ FirstC FirstT".split())
 ITEM = re.compile(r"<Item\b([^>]*)>([^<]*)</Item>")
 NAME = re.compile(r"\bname=[\"']([^\"']*)[\"']")
+SPACE = re.compile(r"[\"'](http://www\.openmicroscopy\.org/[\w/.\-]*)[\"']")
+ROLE = re.compile(r"\brole=[\"'](description|colorinterp|scale|offset|unittype)[\"']")  # of one band
 BANDS = frozenset(
     "scale offset wavelength wavelengths fwhm centralwavelengthum fwhmum wavelengthunits wavelengthunit interleave "
     "areaorpoint sourcecolorspace statisticsminimum statisticsmaximum".split()
@@ -68,27 +71,24 @@ def _shape(text: str) -> str:
 
 def _ome(text: str) -> str:
     """Return OME-XML with its Pixels alone: sizes, order, channels and where the planes lie."""
-    from defusedxml import DefusedXmlException
-    from defusedxml.ElementTree import ParseError, fromstring
-
     try:
-        root = fromstring(text.encode("utf-8", "replace"), forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError, RecursionError):
+        root = safe_xml.parse(None, "OME-XML", text)
+    except FormatError:
         return ""
-    space = root.tag[1:].partition("}")[0] if root.tag.startswith("{") else ""
-    images = [image for image in root if _local(image) == "Image"]
+    found = SPACE.search(text)
+    images = [image for image in root if image.tag == "Image"]
     body = ""
     for k, image in enumerate(images):
-        for pixels in (p for p in image if _local(p) == "Pixels"):
+        for pixels in (p for p in image if p.tag == "Pixels"):
             inner = "".join(_inner(child) for child in pixels)
             head = f"<Pixels{_attributes(pixels, PIXELS)}"
             body += f'<Image ID="Image:{k}">{head}>{inner}</Pixels></Image>'
-    named = f" xmlns={quoteattr(space)}" if re.fullmatch(r"http://www\.openmicroscopy\.org/[\w/.\-]*", space) else ""
+    named = f" xmlns={quoteattr(found[1])}" if found else ""
     return f"<OME{named}>{body}</OME>" if body else ""
 
 
 def _inner(element: Any) -> str:
-    kind = _local(element)
+    kind = element.tag
     if kind == "Channel":
         return f"<Channel{_attributes(element, CHANNEL)}/>"
     return f"<TiffData{_attributes(element, DATA)}/>" if kind == "TiffData" else ""
@@ -101,10 +101,6 @@ def _attributes(element: Any, kept: frozenset[str]) -> str:
     return "".join(f" {k}={quoteattr(v)}" for k, v in found)
 
 
-def _local(element: Any) -> str:
-    return str(element.tag).rsplit("}", 1)[-1]
-
-
 def _gdal(text: str) -> str:
     """Return GDAL's items that tell of bands and samples, not of people or days."""
 
@@ -112,6 +108,8 @@ def _gdal(text: str) -> str:
     for item in ITEM.finditer(text):
         name = NAME.search(item[1])
         key = name[1] if name else ""
-        if identity.squeezed(key) in BANDS or identity.cleaned(key, item[2].strip()) is not None:
+        if ROLE.search(item[1]) and identity.PLAIN.fullmatch(item[2]) and not identity.DAY.search(item[2]):
+            found.append("  " + item[0])
+        elif identity.squeezed(key) in BANDS or identity.cleaned(key, item[2].strip()) is not None:
             found.append("  " + item[0])
     return "\n".join(["<GDALMetadata>", *found, "</GDALMetadata>", ""]) if found else ""

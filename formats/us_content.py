@@ -19,6 +19,7 @@ Box = tuple[slice, slice]
 
 LOSSY_CHROMA = 12  # of 255: B-mode decoded from JPEG reaches 11 at its 99th percentile
 SURE_CHROMA = 40  # and 39 at its maximum: beyond, a single pixel is enough
+FEW_LEVELS = 8  # fewer are a drawing
 SPECKS = 9  # connected pixels of weak chroma that make a mark in a lossy picture
 MARGIN = 2  # pixels around marks and strokes: their soft edges
 SATURATED = 250 / 255  # text and calipers are drawn at the top of the range
@@ -51,6 +52,7 @@ class Content:
     least: Any = None
     most: Any = None
     chroma: Any = None
+    values: Any = None
 
     def add(self, frame: Array, grey: Array) -> None:
         """Look at one more frame, (rows, columns[, 3]), and its grey."""
@@ -61,6 +63,9 @@ class Content:
             np.minimum(self.least, grey, out=self.least)
             np.maximum(self.most, grey, out=self.most)
         if frame.ndim == 3:
+            if frame.dtype == np.uint8:
+                seen = np.bincount(frame.ravel(), minlength=256) > 0
+                self.values = seen if self.values is None else self.values | seen
             chroma = frame.max(-1) - frame.min(-1)
             self.chroma = chroma if self.chroma is None else np.maximum(self.chroma, chroma)
 
@@ -84,7 +89,7 @@ class Content:
         """Return where a pixel is coloured in any frame, with a margin."""
         if self.chroma is None:
             return np.zeros(self.least.shape, bool)
-        found = self.chroma > (LOSSY_CHROMA if self.lossy else 0)
+        found = self.chroma > (LOSSY_CHROMA if self.lossy else self._quantum())
         if self.lossy:
             labels, count = ndimage.label(found, np.ones((3, 3)))
             keep = np.bincount(labels.ravel(), minlength=count + 1) >= SPECKS
@@ -92,6 +97,12 @@ class Content:
             keep[0] = False
             found = keep[labels]
         return _grown(found)
+
+    def _quantum(self) -> int:
+        """Return the step of colours stored in fewer bits: grey may be one step off; 0 where every value occurs."""
+        levels = np.flatnonzero(self.values) if self.values is not None else np.arange(2)
+        step = int(np.gcd.reduce(np.diff(levels))) if len(levels) > FEW_LEVELS else 1
+        return step if 1 < step <= LOSSY_CHROMA else 0
 
     def strokes(self) -> Array:
         """Return thin drawn lines: at the top of the range, or of one exact value above their surroundings."""

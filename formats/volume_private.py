@@ -7,6 +7,7 @@ Samples are moved as bytes, never decoded; only a gzip around header and samples
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,18 @@ from typing import Any
 from pellucid.formats import bids, identity
 from pellucid.formats.spool import deflate, inflate, spool
 
-ANALYZE_TEXT = ("descrip", "aux_file", "db_name", "data_type", "intent_name", "generated", "scannum", "patient_id")
+ANALYZE_TEXT: tuple[str, ...] = (
+    "descrip",
+    "aux_file",
+    "db_name",
+    "data_type",
+    "intent_name",
+    "generated",
+    "scannum",
+    "patient_id",
+)
 ANALYZE_TEXT += ("exp_date", "exp_time", "hist_un0")
+NUMBERS = re.compile(rb"(TE|phase|mb)=[\d.]{1,9}")  # of dcm2niix's descrip; its Time goes
 FREE = ("descrip", "aux_file", "db_name", "intent_name", "patient_id", "exp_date")
 NRRD_FIELDS = frozenset(
     "type block size dimension space space dimension sizes spacings thicknesses axis mins axis maxs centerings labels "
@@ -43,9 +54,11 @@ def nifti(path: Path) -> None:
 
     layout = headers.load(path)
     header = layout.header()
+    told = bytes(header["descrip"]).split(b"\0")[0].split(b";")
     for name in ANALYZE_TEXT:
         if name in header.keys():
             header[name] = 0 if header.structarr[name].dtype.kind in "iu" else b""
+    header["descrip"] = b";".join(part for part in told if NUMBERS.fullmatch(part))
     if "originator" in header.keys() and bytes(header.structarr["originator"].tobytes()).strip(b"\0").isalnum():
         header["originator"] = b""  # SPM keeps five numbers here
     block = header.binaryblock

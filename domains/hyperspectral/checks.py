@@ -101,6 +101,16 @@ def resampled(subject: Subject) -> tuple[str, str] | None:
     return "resampled", text + "; denoise the product in sensor geometry, or use --spatial none"
 
 
+def perhaps_slanted(subject: Subject) -> tuple[str, str] | None:
+    """Warn where samples tell of resampling that no word of the metadata names: stripes may be slanted."""
+    d = subject.description
+    found = metrics.noise_correlation(_spectra(subject), _valid(subject)) if d.series == "band" else 0.0
+    if found <= CORRELATED:
+        return None
+    text = f"its noise is shared between neighbouring pixels (lag-1 correlation {found:.2f}): it was resampled"
+    return "resampled", text + "; stripes may be slanted, destripe the product in sensor geometry"
+
+
 def disordered(subject: Subject) -> tuple[str, str] | None:
     """Note wavelengths that do not ascend or descend: detectors overlap; the order is kept."""
     wavelengths = subject.description.acquisition.get("wavelengths_nm")

@@ -115,7 +115,7 @@ FIELD = Field(
                 "methods": ("destripe",),
                 "choose": (Choice("destripe", always, "constant stripes of detector columns"),),
                 "refuse": (*REFUSALS, checks.slanted),
-                "warn": (checks.disordered, checks.bad_bands, checks.few_pixels),
+                "warn": (checks.perhaps_slanted, checks.disordered, checks.bad_bands, checks.few_pixels),
             },
         ),
     ),

@@ -76,13 +76,12 @@ def repair(
         return None, None, None
     confirmed, covariance = False, None
     if forced or dead.any() or spiky:
-        *fitted, seen, hits = _fit(stats, (offset, space), dead, sigma, rank=rank, speckled=spiky or forced)
-        confirmed = _impulsive(hits)
+        fitted = _fit(stats, (offset, space), dead, sigma, rank=rank, speckled=spiky or forced)
+        confirmed = _impulsive(fitted[-1])
         if not (forced or dead.any() or striped or confirmed):
             return None, None, None
         if forced or dead.any() or confirmed:  # stripes alone are better known from the sums of all pixels
-            offset, space, mean = fitted
-            covariance = seen
+            offset, space, mean, covariance, _ = fitted
     if covariance is None:
         covariance = stats.covariance(offset)[1]
     return Repair(stats.across, offset, dead, confirmed or forced, space, covariance), space, mean

@@ -27,6 +27,7 @@ RANGE_DB = 60.0
 DOPPLER_RANGE_DB = 40.0  # of power: electronic noise lies below
 COLOUR_DB = -25.0  # power below the maximum under which no velocity is coloured
 COHERENT = 0.5  # |lag 1| over power below which a phase is chance
+PAIRS = ("RF_IQ_LINE", "RF_I_LINE_Q_LINE")  # how PLUS stores complex lines
 HALF = 0.5  # of four neighbours that are coloured: the pixel between them is, too
 NEAR = 3  # samples and lines velocities are averaged over
 BLUE, RED = (0, 96, 255), (255, 64, 0)  # away from the probe and towards it
@@ -108,11 +109,22 @@ def _signal(values: Array, d: Description, options: Options) -> tuple[Array, tup
     spacing = (d.spacing[0], d.spacing[1]) if len(d.spacing) > 1 else (None, None)
     if d.kind == "channel":
         return _beamformed(values, d, options)
+    if d.kind == "iq" and not np.iscomplexobj(values):
+        return _paired(values, str(d.witnesses.get("ultrasound_type", ""))), (spacing[0] and 2 * spacing[0], spacing[1])
     if d.kind == "rf":
         from scipy.signal import hilbert
 
         return np.asarray(hilbert(values.astype(np.float32), axis=0), np.complex64), spacing
     return values.astype(np.complex64 if np.iscomplexobj(values) else np.float32), spacing
+
+
+def _paired(values: Array, said: str) -> Array:
+    """Return real samples as complex ones: pairs, or all real and then all imaginary parts of a line."""
+    half = len(values) // 2
+    if said.upper() not in PAIRS or len(values) % 2:
+        raise UsageError("IQ samples are complex; these are real, and nothing says how they are paired")
+    real, imag = (values[::2], values[1::2]) if said.upper() == "RF_IQ_LINE" else (values[:half], values[half:])
+    return np.asarray(real.astype(np.float32) + 1j * imag.astype(np.float32), np.complex64)
 
 
 def _beamformed(values: Array, d: Description, options: Options) -> tuple[Array, tuple[Any, Any]]:

@@ -29,8 +29,6 @@ BIAS_DB = 1.55  # 1.46 for a Rayleigh envelope; what is left of speckle asks for
 GUARD_DB = 9.0  # 8 also takes the brightest speckle for targets, 10 misses some of 14 dB
 SPREAD = 0.8  # point spread widths, sd of the window the removed variance is measured in
 TRUNCATE = 3.0  # sd at which that window ends
-GROW = 0.5  # point spread widths put back around a target on either side: its -6 dB outline
-FEATHER = 1  # samples
 DENSE = 3.5  # samples: from this width on every second shift says nothing new
 RUN = 32768  # samples a step: a dozen buffers of 128 kB stay in the second-level cache
 
@@ -38,7 +36,7 @@ RUN = 32768  # samples a step: a dozen buffers of 128 kB stay in the second-leve
 def _reach(options: Any, widest: float) -> int:
     search = options.search or round(SEARCH * widest)
     patch = options.patch or max(1, round(PATCH * widest))
-    return int(search + patch + int(TRUNCATE * SPREAD * widest + 0.5) + int(GROW * widest + 0.5) + FEATHER + 6)
+    return int(search + patch + int(TRUNCATE * SPREAD * widest + 0.5) + 6)
 
 
 TRAITS = Traits(
@@ -88,10 +86,10 @@ def run(tile: Tile, noise: Noise | None, plan: Plan, rng: np.random.Generator) -
     smooth = average(source, keep, search, radius, width=2 * options.strength * levels.sigma**2, step=step)
     smooth += _bias(source - smooth, levels.psf)
     back = _targets(source - smooth, keep, levels, options.guard)
-    out = levels.samples(smooth + back * np.maximum(source - smooth, 0))
+    out = levels.samples(np.where(back, source, smooth))
     black = ndimage.maximum_filter(tile.values, size=[2 * r + 1 for r in radius]) <= 0
     fixed = black | ~keep
-    return Result(np.where(fixed, tile.values, out), facts={"kept_targets": float(np.count_nonzero(back[keep] > 0.5))})
+    return Result(np.where(fixed, tile.values, out), facts={"kept_targets": float(np.count_nonzero(back[keep]))})
 
 
 def _bias(removed: Array, psf: tuple[float, float]) -> Array:
@@ -103,13 +101,9 @@ def _bias(removed: Array, psf: tuple[float, float]) -> Array:
 
 
 def _targets(removed: Array, keep: Array, levels: Levels, guard: float) -> Array:
-    """Return the share of the source that is put back: 1 around small bright targets."""
+    """Return which samples are put back: small bright targets, whose surroundings are smoothed all the same."""
     limit = guard * max(1.0, levels.sigma / SPECKLE_DB)
-    hit = (removed > limit) & keep if guard > 0 else np.zeros(keep.shape, np.bool_)
-    if not hit.any():
-        return np.zeros(hit.shape, np.float32)
-    grown = ndimage.maximum_filter(hit, size=[2 * round(GROW * w) + 1 for w in levels.psf])
-    return ndimage.uniform_filter(grown.astype(np.float32), 2 * FEATHER + 1, mode="nearest")
+    return (removed > limit) & keep if guard > 0 else np.zeros(keep.shape, np.bool_)
 
 
 def average(

@@ -138,9 +138,9 @@ def _between(values: Array, sample: Array, line: Array) -> Array:
     """Return values at fractional samples and lines, bilinearly: ``(place, frame)``."""
     a, f = _split(sample, values.shape[0])
     b, g = _split(line, values.shape[1])
-    near = values[a, b] * (1 - f) + values[a + 1, b] * f
-    far = values[a, b + 1] * (1 - f) + values[a + 1, b + 1] * f
-    return np.asarray(near * (1 - g) + far * g, values.dtype)
+    near = values[a, b] + (values[a + 1, b] - values[a, b]) * f
+    far = values[a, b + 1] + (values[a + 1, b + 1] - values[a, b + 1]) * f
+    return np.asarray(near + (far - near) * g, values.dtype)
 
 
 def _split(place: Array, count: int) -> tuple[Array, Array]:

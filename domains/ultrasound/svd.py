@@ -4,7 +4,9 @@
 The Casorati matrix (pulses x pixels) of an ensemble is projected off its first k left singular vectors, which
 come from the small Gram matrix of the pulses (Demene 2015, DOI 10.1109/TMI.2015.2428634). k counts the leading
 vectors whose Doppler centroid is below a cut-off; spatial similarity (Baranger 2018, DOI
-10.1109/TMI.2018.2789499) was measured to fail when tissue moves fast. The whole file is looked at first, so
+10.1109/TMI.2018.2789499) was measured to fail when tissue moves fast. Where the next singular values are nearly
+equal, tissue and blood are mixed in their vectors and a centroid means nothing: those go that together hold what
+tissue would show next, the first vector times the next polynomial of time. The whole file is looked at first, so
 that tiles give exactly what the whole gives.
 """
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 SHOWN = 8  # components whose centroid and singular value are recorded
 CHUNK = 65_536  # pixels summed at a time
 NOTHING_ELSE = 1e-12  # of the power: what rounding leaves of identical frames (float32 squared, with margin)
+ALIKE_DB = 1.0  # singular values nearer than this mix: measured, 0.7 to 1.5 give the same ranks
+HELD = 0.8  # share of the expected component that mixed vectors must hold: measured, 0.6 to 0.8 give the same ranks
+MIXED = 3  # vectors that may be mixed
 WEAK = 0.01  # of the usual power of a block: below, its first component need not be tissue
 CLOSE = 0.25  # of the cut-off: blood and tissue whose centroids are nearer than this are hard to tell apart
 
@@ -37,7 +42,7 @@ TRAITS = Traits(
     complex=True,
     bytes_per_sample=24.0,
     equivariant=("scale", "flip"),
-    cite=("10.1109/TMI.2015.2428634", "10.1109/TMI.2018.2789499"),
+    cite=("10.1109/TMI.2015.2428634", "10.1109/TMI.2018.2789499", "10.1109/TMI.2016.2605819"),
     use="Doppler ensembles and fast cines of IQ or RF, to see blood without tissue",
     avoid="display images, whose logarithm does not add, and fewer than 6 pulses",
 )
@@ -133,7 +138,8 @@ def _settled(carry: list[Array], options: Options, least: int = 1) -> State:
             Component(float(10 * np.log10(max(v, 1e-300) / max(values[0], 1e-300))), centroid(u))
             for v, u in zip(values, vectors.T, strict=True)
         )
-        rank = min(options.rank or leading(found, options.cutoff, least), len(values) - 1)
+        rank = leading(found, options.cutoff, least)
+        rank = min(options.rank or rank + mixed(values, vectors, rank), len(values) - 1)
         nothing = values[1:].sum() <= NOTHING_ELSE * len(values) * values[0]
         bases.append(vectors[:, : 0 if nothing else rank])
         ranks.append(bases[-1].shape[1])
@@ -147,6 +153,23 @@ def leading(components: tuple[Component, ...], cutoff: float, least: int = 1) ->
         if component.centroid >= cutoff:
             return max(count, least)
     return max(len(components), least)
+
+
+def mixed(values: Array, vectors: Array, rank: int) -> int:
+    """Return how many components after the first ``rank`` hold tissue mixed with blood; 0 of real samples."""
+    if not 0 < rank < len(values) - 1 or not np.iscomplexobj(vectors) or not values[rank] > 0:
+        return 0
+    carrier = np.exp(1j * np.angle(vectors[:, :1]))
+    times = np.linspace(-1, 1, len(values))
+    expected = np.linalg.qr(np.polynomial.legendre.legvander(times, rank) * carrier)[0][:, rank]
+    expected = expected - vectors[:, :rank] @ (vectors[:, :rank].conj().T @ expected)
+    share = np.square(np.abs(expected.conj() @ vectors[:, rank : rank + MIXED])) / np.vdot(expected, expected).real
+    enough = np.flatnonzero(np.cumsum(share) >= HELD)
+    if not enough.size:
+        return 0
+    count = int(enough[0]) + 1
+    last = values[rank + max(count, 2) - 1]  # one alone, far above the next, is no mixture
+    return count if last > values[rank] * 10 ** (-ALIKE_DB / 10) else 0
 
 
 def centroid(vector: Array) -> float:

@@ -307,6 +307,29 @@ def clarius(path: Path) -> None:
     path.with_suffix(".yml").write_text("\n".join([*lines, "type: B pre-scan", "imaging depth: 30 mm"]) + "\n")
 
 
+def jpeg(path: Path) -> None:
+    """A photograph with EXIF and a comment."""
+    image = pytest.importorskip("PIL.Image")
+    exif = image.Exif()
+    exif[274], exif[315] = 6, LINE
+    values = np.random.default_rng(3).integers(20, 200, (40, 48)).astype(np.uint8)
+    image.fromarray(values).save(path, "jpeg", exif=exif, comment=LINE.encode())
+
+
+def video(path: Path) -> None:
+    """A clip with a title."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w", format="matroska") as clip:
+        clip.metadata["title"] = LINE
+        stream = clip.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 40, "gray"
+        stream.metadata["title"] = LINE
+        for _ in range(3):
+            pixels = np.random.default_rng(3).integers(20, 200, (48, 40)).astype(np.uint8)
+            clip.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="gray")))
+        clip.mux(stream.encode())
+
+
 CASES = {
     "dicom": ("mri", "", dicom),
     "dicom_us": ("ultrasound", ".dcm", dicom_us),
@@ -329,5 +352,7 @@ CASES = {
     "mat": ("hyperspectral", ".mat", mat),
     "npz": ("image", ".npz", npz),
     "envi": ("hyperspectral", ".img", envi),
+    "jpeg": ("image", ".jpg", jpeg),
+    "video": ("ultrasound", ".mkv", video),
     "clarius": ("ultrasound", ".raw", clarius),
 }

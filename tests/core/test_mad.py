@@ -86,6 +86,18 @@ def test_smoothed_noise_shows_at_a_wider_stride():
     assert mad_sigma(smooth, 2) < 0.5 * smooth.std()
 
 
+@pytest.mark.parametrize("name", ["bsds500_train/8143.jpg", "bsds500_train/94079.jpg", "bsds500_train/95006.jpg"])
+def test_texture_is_not_taken_for_noise(shared_data, name):
+    """Feathers, grass, leaves: their direction changes from block to block, that of noise does not."""
+    imagecodecs = pytest.importorskip("imagecodecs")
+    picture = imagecodecs.imread(str(shared_data(f"natural/{name}"))).astype(float)
+    found, stride = correlated_sigma(picture, 2)
+    assert stride == 1 and found < 5
+    assert mad_sigma(picture, 2, 4) > 10  # what it was taken for
+    smooth = ndimage.gaussian_filter(noise(picture.shape, 200.0), (1, 1, 0))
+    assert correlated_sigma(picture + smooth, 2)[1] > 1
+
+
 def test_real_cameras_are_measured_within_a_quarter(shared_data):
     """Noise that went through demosaicking and JPEG; the finest details alone miss most of it."""
     imagecodecs = pytest.importorskip("imagecodecs")

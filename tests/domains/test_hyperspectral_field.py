@@ -218,3 +218,22 @@ def test_noise_of_a_real_kernel_scan_is_positive_in_every_band(shared_data):
 def test_constants_of_the_checks_leave_a_textured_scene_alone(simulated):
     made, _ = simulated
     assert checks.labels(subject(made.noisy[..., :2])) is None
+
+
+def test_quality_layers_of_a_file_that_has_none_are_refused(tmp_path):
+    import pellucid
+
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(5, 1, (20, 20, 12)).astype(np.float32))
+    for option in ({"quality": "cloud"}, {"quality_file": tmp_path / "a.npy"}):
+        with pytest.raises(Refused, match="no quality layers"):
+            pellucid.denoise(tmp_path / "a.npy", field="hyperspectral", **option)
+
+
+def test_destriping_a_resampled_scene_is_warned_of():
+    from scipy import ndimage
+
+    rng = np.random.default_rng(0)
+    noise = ndimage.gaussian_filter(rng.standard_normal((60, 60, 12)), (0.7, 0.7, 0))
+    code, text = checks.perhaps_slanted(subject((100 + noise).astype(np.float32)))
+    assert code == "resampled" and "slanted" in text
+    assert checks.perhaps_slanted(subject(rng.standard_normal((60, 60, 12)).astype(np.float32))) is None

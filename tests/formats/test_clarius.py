@@ -45,6 +45,14 @@ def test_doppler_pulses_are_found_to_be_the_fastest_index(shared_data: Data) -> 
     assert np.array_equal(pickle.loads(pickle.dumps(reader)).read(region), whole[region])
 
 
+def test_lines_bring_their_element_and_the_angle_they_share(shared_data: Data) -> None:
+    flow = clarius.open(shared_data("ultrasound/clarius/carotid_iq.raw")).description.acquisition
+    assert flow["line_elements"] == list(range(30, 134)) and flow["steer_rad"] == pytest.approx(np.deg2rad(15))
+    shown = clarius.open(shared_data("ultrasound/clarius/carotid_env.raw")).description.acquisition
+    assert len(shown["line_elements"]) == 304 and shown["steer_rad"] == 0
+    assert shown["line_elements"][1] == pytest.approx(0.6304, abs=1e-4)
+
+
 def test_the_ensemble_is_found_without_the_parameter_file(shared_data: Data, tmp_path: Path) -> None:
     bare = tmp_path / "other.bin"
     shutil.copy(shared_data("ultrasound/clarius/carotid_iq.raw"), bare)

@@ -117,11 +117,93 @@ def test_beamformed_pixels_fall_on_their_grid(tmp_path: Path) -> None:
     assert np.array_equal(again.read(everything(again)), 3 * wanted)
 
 
+def sector_file(path: Path, *, origins: bool = False, pixels_first: bool = False) -> Path:
+    """Write a sector of 20 lines of 30 samples; with ``origins`` on the face of a curved array of 40 mm."""
+    angles = np.linspace(-0.5, 0.5, 20)
+    with h5py.File(path, "w") as file:
+        group = file.create_group("b_data")
+        group.attrs["class"] = "uff.beamformed_data"
+        data = IMAGE.T if pixels_first else IMAGE
+        group["data/real"], group["data/imag"] = data, 2 * data
+        group["scan/azimuth_axis"], group["scan/depth_axis"] = angles, np.linspace(5e-3, 60e-3, 30)
+        for i, angle in enumerate(angles if origins else angles[:0]):
+            origin = f"scan/origin/origin_{i + 1:04d}"
+            group[f"{origin}/distance"] = [[abs(0.04 * np.sin(angle))]]
+            group[f"{origin}/azimuth"] = [[np.sign(angle) * np.pi / 2]]
+    return path
+
+
+@pytest.mark.parametrize("pixels_first", [False, True])
+def test_sectors_bring_their_angles(pixels_first: bool, tmp_path: Path) -> None:
+    reader = uff.open(sector_file(tmp_path / "a.uff", pixels_first=pixels_first))
+    d = reader.description
+    assert d.shape == (30, 20, 5) and d.spacing[:2] == (pytest.approx(55 / 29), None)
+    assert d.acquisition["first_mm"] == pytest.approx(5) and len(d.acquisition["line_angles_rad"]) == 20
+    wanted = (IMAGE[:, 0, 0] * (1 + 2j)).reshape(5, 20, 30).transpose(2, 1, 0)
+    assert np.array_equal(reader.read(everything(reader)), wanted)
+    region = (slice(4, 20), slice(3, 9), slice(1, 3))
+    assert np.array_equal(reader.read(region), wanted[region])
+    writer = uff.splice(tmp_path / "b.uff", reader, d)
+    writer.write(everything(reader), 3 * wanted)
+    writer.close()
+    reader.close()
+    again = uff.open(tmp_path / "b.uff")
+    assert np.array_equal(again.read(everything(again)), 3 * wanted)
+
+
+def test_lines_of_a_curved_array_begin_on_its_face(tmp_path: Path) -> None:
+    reader = uff.open(sector_file(tmp_path / "a.uff", origins=True))
+    assert reader.description.acquisition["first_mm"] == pytest.approx(45)
+
+
+WRITTEN = """
+import numpy as np, pyuff_ustb as pyuff
+rng = np.random.default_rng(0)
+data = (rng.standard_normal((24 * 80, 1, 1, 7)) + 1j * rng.standard_normal((24 * 80, 1, 1, 7))).astype(np.complex64)
+point = pyuff.Point(distance=0.0, azimuth=0.0, elevation=0.0)
+scan = pyuff.SectorScan(azimuth_axis=np.linspace(-.6, .6, 24), depth_axis=np.linspace(5e-3, 60e-3, 80), origin=point)
+pyuff.BeamformedData(data=data, scan=scan).write(job["sector"], "b_data")
+scan = pyuff.LinearScan(x_axis=np.linspace(-1e-2, 1e-2, 24), z_axis=np.linspace(0, 8e-2, 80))
+pyuff.BeamformedData(data=data, scan=scan).write(job["linear"], "b_data")
+np.save(job["data"], data)
+print(json.dumps(pyuff.__version__))
+"""
+
+
+def test_files_of_pyuff_are_read_and_read_back_by_it(tmp_path: Path) -> None:
+    from benchmarks import peers
+
+    python = peers.CACHE / "pyuff" / "bin" / "python"
+    if not (peers.CACHE / "pyuff" / ".done").exists():
+        pytest.skip('pyuff-ustb is not installed: peers.venv("pyuff", ["pyuff-ustb==3.0.0"])')
+    names = {k: str(tmp_path / f"{k}.uff") for k in ("sector", "linear")} | {"data": str(tmp_path / "data.npy")}
+    peers.run_json(python, WRITTEN, **names)
+    wanted = np.load(names["data"])[:, 0, 0].reshape(24, 80, 7).transpose(1, 0, 2)
+    for kind in ("sector", "linear"):
+        reader = uff.open(Path(names[kind]))
+        assert np.array_equal(reader.read(everything(reader)), wanted)
+        target = tmp_path / f"{kind}_out.uff"
+        writer = uff.splice(target, reader, reader.description)
+        writer.write(everything(reader), -wanted)
+        writer.close()
+        reader.close()
+        code = 'import pyuff_ustb as p, numpy as np; d = np.asarray(p.Uff(job["path"]).read("b_data").data)\n'
+        code += 'print(json.dumps([list(d.shape), float(np.abs(d + np.load(job["data"])).max())]))'
+        assert peers.run_json(python, code, path=str(target), data=names["data"]) == [[1920, 1, 1, 7], 0.0]
+
+
 def test_zea_envelopes_are_named_by_key(tmp_path: Path) -> None:
     path = zea_file(tmp_path / "a.hdf5")
     reader = zea.open(path, key="envelope_data")
     assert reader.description.kind == "envelope" and reader.description.shape == (50, 8, 4)
     reader.close()
+    assert "line_angles_rad" not in reader.description.acquisition
+    with h5py.File(path, "r+") as file:  # one focused transmit a line
+        del file["scan/polar_angles"], file["scan/focus_distances"]
+        file["scan/polar_angles"], file["scan/focus_distances"] = np.linspace(-0.4, 0.4, 8), np.full(8, 0.05)
+    again = zea.open(path, key="envelope_data")
+    assert again.description.acquisition["line_angles_rad"] == pytest.approx(np.linspace(-0.4, 0.4, 8))
+    again.close()
     with pytest.raises(UsageError, match="no data set"):
         zea.open(path, key="nothing")
 

@@ -206,3 +206,86 @@ def test_namespaces_are_dropped_and_size_is_bounded(monkeypatch):
     monkeypatch.setattr(safe_xml, "LARGEST", 10)
     with pytest.raises(FormatError, match="larger"):
         safe_xml.parse("x", "header", b"<a>" + b" " * 20 + b"</a>")
+
+
+def add_layers(folder, level="L2A"):
+    """Write quality layers beside the images of a product; return them by word."""
+    layers = {word: np.zeros((LINES, SAMPLES, 1), "u1") for word in ("cloud", "cloudshadow", "cirrus", "classes")}
+    layers["cloud"][0, :3], layers["cloudshadow"][1, :3], layers["cirrus"][8, 7] = 1, 1, 3
+    layers["classes"][:] = 1
+    for word, values in layers.items():
+        save(folder / f"{STEM.format(level[1:])}-QL_QUALITY_{word.upper()}.TIF", values)
+    for detector, column in (("VNIR", 2), ("SWIR", 5)):
+        values = np.zeros((LINES, SAMPLES, 1), "u1")
+        values[:, column] = 4
+        save(folder / f"{STEM.format(level[1:])}-QL_QUALITY_TESTFLAGS_{detector}.TIF", values)
+    return layers
+
+
+WHOLE = (slice(0, LINES), slice(0, SAMPLES))
+
+
+@pytest.mark.parametrize("level", ["L2A", "L1B"])
+def test_pixels_of_the_chosen_quality_layers_are_left_out(tmp_path, level):
+    folder, _ = make(tmp_path / "p", level)
+    layers = add_layers(folder, level)
+    plain = find.open_file(folder).mask(WHOLE)
+    reader = find.open_file(folder, quality="cloud, Cirrus")
+    expected = plain & (layers["cloud"][..., 0] == 0) & (layers["cirrus"][..., 0] == 0)
+    assert plain.sum() - expected.sum() == 4
+    for one in (reader, pickle.loads(pickle.dumps(reader))):
+        np.testing.assert_array_equal(one.mask(WHOLE), expected)
+        np.testing.assert_array_equal(one.mask((slice(0, 2), slice(1, 4))), expected[:2, 1:4])
+    flags = find.open_file(folder, quality="testflags").mask(WHOLE)
+    assert not flags[:, [2, 5]].any() and flags[:3, 6:].all()
+    if level == "L1B":
+        assert find.open_file(folder, quality="testflags", key="SWIR").mask(WHOLE)[:3, 2].all()
+
+
+def test_a_quality_layer_that_is_not_there_is_named_with_those_that_are(tmp_path):
+    folder, _ = make(tmp_path / "p")
+    with pytest.raises(UsageError, match="no quality layer 'cloud'"):
+        find.open_file(folder, quality="cloud")
+    add_layers(folder)
+    with pytest.raises(UsageError, match="cirrus, cloud, cloudshadow, testflags"):
+        find.open_file(folder, quality="classes")
+
+
+def test_quality_layers_without_pixel_masks_and_in_a_zip(tmp_path):
+    folder, _ = make(tmp_path / "p")
+    layers = add_layers(folder)
+    for mask in folder.glob("*QL_PIXELMASK*"):
+        mask.unlink()
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, f"p/{file.name}")
+    for path in (folder, tmp_path / "p.zip"):
+        assert find.open_file(path).mask(WHOLE) is None
+        reader = find.open_file(path, quality="cloudshadow")
+        np.testing.assert_array_equal(reader.mask(WHOLE), layers["cloudshadow"][..., 0] == 0)
+        reader.close()
+
+
+def test_masked_pixels_come_back_bit_for_bit_and_teach_nothing(tmp_path):
+    import pellucid
+
+    rng = np.random.default_rng(3)
+    shape = (60, 40, 12)
+    clean = 2000 + 300 * np.cumsum(rng.standard_normal((*shape[:2], 2)), 0) @ rng.standard_normal((2, 12)) / 8
+    values = np.clip(clean + 20 * rng.standard_normal(shape), -30000, 30000).astype("i2")
+    cloud = np.zeros((*shape[:2], 1), "u1")
+    cloud[20:40, 10:30] = 1
+    other = values.copy()
+    other[20:40, 10:30] = rng.integers(8000, 20000, (20, 20, 12))
+    outcomes = []
+    for name, samples in (("a", values), ("b", other)):
+        folder, _ = make(tmp_path / name, values=samples, empty=())
+        save(folder / f"{STEM.format('2A')}-QL_QUALITY_CLOUD.TIF", cloud)
+        done = pellucid.denoise(folder, field="hyperspectral", quality="cloud")
+        reader = pellucid.open(done.path)
+        outcomes.append(reader.read(everything(reader.description)))
+        assert done.document["plan"]["asked"]["quality"] == "cloud"
+        np.testing.assert_array_equal(outcomes[-1][20:40, 10:30], samples[20:40, 10:30])
+    outside = cloud[..., 0] == 0
+    np.testing.assert_array_equal(outcomes[0][outside], outcomes[1][outside])
+    assert (outcomes[0][outside] != values[outside]).mean() > 0.5

@@ -247,3 +247,51 @@ def test_generated_neon_has_its_scale_windows_and_map(tmp_path):
     d = find.open_file(make_neon(tmp_path / "a.h5")).description
     assert (d.slope, d.nodata, d.bad, d.kind) == (1e-4, -9999.0, (3, 4), "reflectance")
     assert d.acquisition["transform"] == (1.0, 0.0, 368000.0, 0.0, -1.0, 4306000.0)
+
+
+def test_generated_prisma_leaves_out_what_the_chosen_layers_flag(tmp_path):
+    path = make_prisma(tmp_path / "a.he5")
+    cloud, glint = np.zeros((LINES, SAMPLES), "u1"), np.full((LINES, SAMPLES), 10, "u1")
+    cloud[0, :3], glint[8, 6] = 1, 1
+    with h5py.File(path, "a") as file:
+        file["HDFEOS/SWATHS/PRS_L1_HCO/Data Fields/Cloud_Mask"] = cloud
+        file["HDFEOS/SWATHS/PRS_L1_HCO/Data Fields/SunGlint_Mask"] = glint
+    plain, reader = find.open_file(path), find.open_file(path, quality="cloud, SunGlint")
+    expected = plain.mask((slice(0, LINES), slice(0, SAMPLES))) & (cloud != 1) & (glint != 1)
+    assert expected.sum() == LINES * SAMPLES - 1 - 3 - 1
+    for one in (reader, pickle.loads(pickle.dumps(reader))):
+        np.testing.assert_array_equal(one.mask((slice(0, LINES), slice(0, SAMPLES))), expected)
+        np.testing.assert_array_equal(one.mask((slice(6, 9), slice(4, 7))), expected[6:9, 4:7])
+    with pytest.raises(UsageError, match="no quality layer 'haze'"):
+        find.open_file(path, quality="haze")
+    with pytest.raises(UsageError, match="no quality layer 'cloud'"):
+        find.open_file(make_prisma(tmp_path / "b.he5"), quality="cloud")
+
+
+def make_emit_mask(path, shape=(LINES, SAMPLES, 8)):
+    flags = np.zeros(shape, "f4")
+    flags[..., 5:7] = 0.3  # optical depth and water vapour are no flags
+    flags[1, 2, 0], flags[4, 4, 4], flags[1:3, 2, 7] = 1, 1, 1
+    with h5py.File(path, "w") as file:
+        file["mask"] = flags
+    return path
+
+
+def test_generated_emit_leaves_out_what_its_mask_file_flags(tmp_path):
+    path, mask = make_emit(tmp_path / "a.nc"), make_emit_mask(tmp_path / "m.nc")
+    whole = (slice(0, LINES), slice(0, SAMPLES))
+    assert find.open_file(path).mask(whole) is None
+    for words, flagged in (("", {(1, 2), (2, 2)}), ("cloud,dilated", {(1, 2), (4, 4)}), ("water", set())):
+        reader = find.open_file(path, quality=words, quality_file=mask)
+        for one in (reader, pickle.loads(pickle.dumps(reader))):
+            assert set(zip(*np.nonzero(~one.mask(whole)), strict=True)) == flagged
+    with pytest.raises(UsageError, match="another file"):
+        find.open_file(path, quality="cloud")
+    with pytest.raises(UsageError, match="no quality layer 'aod550'"):
+        find.open_file(path, quality="aod550", quality_file=mask)
+    for wrong in (make_emit_mask(tmp_path / "n.nc", (LINES, SAMPLES + 1, 8)), path):
+        with pytest.raises(FormatError, match="same granule"):
+            find.open_file(path, quality_file=wrong)
+    (tmp_path / "t.nc").write_bytes(mask.read_bytes()[:700])
+    with pytest.raises(FormatError):
+        find.open_file(path, quality_file=tmp_path / "t.nc")

@@ -130,3 +130,16 @@ def test_coloured_pixels_and_their_edges_are_left_alone() -> None:
     picture[60:80, 90:110, 0] = 200
     mask = looked_at(picture)
     assert not mask[58:82, 88:112].any() and mask[90:110, 90:110].mean() > 0.9
+
+
+@pytest.mark.parametrize("step", [1, 8])
+def test_grey_that_is_one_colour_step_off_is_grey_where_colours_are_coarse(step: int) -> None:
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 256 // step, (60, 60)).astype(np.uint8) * step
+    frame = np.stack([grey] * 3, -1)
+    frame[20, 20, 0] = grey[20, 20] + (step if grey[20, 20] < 248 else -step)
+    frame[40, 40] = (0, 248, 0)
+    found = Content(255)
+    found.add(frame, grey)
+    coloured = found.coloured()
+    assert coloured[40, 40] and coloured[20, 20] == (step == 1)

@@ -12,7 +12,7 @@ import pytest
 from scipy.signal import fftconvolve
 
 from pellucid.core.types import Description, Plan, Tile
-from pellucid.domains.ultrasound import rpca, svd
+from pellucid.domains.ultrasound import rpca, svd, svd_blocks
 from pellucid.formats import clarius
 
 VESSEL, TISSUE = (slice(85, 145), slice(20, 90)), (slice(200, 330), slice(10, 90))
@@ -112,7 +112,7 @@ def test_the_carotid_ensemble_gives_rank_two_and_its_vessel(shared_data: Callabl
         assert contrast(harmless, VESSEL, TISSUE) < 1
 
 
-@pytest.mark.parametrize("case", CASES[::5], ids=str)
+@pytest.mark.parametrize("case", [*CASES[::5], (32, 4e-3, 0.3)], ids=str)  # the last: blood and tissue mixed
 def test_the_rank_found_is_the_best_or_costs_less_than_a_decibel(case: tuple[int, float, float]) -> None:
     values, inside = vessel(*case)
     found, facts = clutter(values)
@@ -131,3 +131,68 @@ def test_robust_components_separate_a_sparse_vessel() -> None:
     assert contrast(out, inside, ~inside) > 10 + contrast(tissue + blood, inside, ~inside)
     kept, _ = clutter((tissue + blood).astype(np.complex64), rpca, strength=0.5, keep="tissue")
     assert np.abs(out + kept - tissue - blood).max() < 1e-4
+
+
+def test_mixed_components_are_found_only_where_singular_values_are_alike() -> None:
+    times = np.linspace(-1, 1, 32)
+    carrier = np.exp(2j * np.pi * 0.015 * np.arange(32))
+    tissue = np.linalg.qr(np.polynomial.legendre.legvander(times, 2) * carrier[:, None])[0]
+    blood = np.exp(2j * np.pi * 0.25 * np.arange(32)) / np.sqrt(32)
+    blood -= tissue @ (tissue.conj().T @ blood)
+    blood /= np.linalg.norm(blood)
+    turned = np.stack([tissue[:, 2] + blood, tissue[:, 2] - blood], 1) / np.sqrt(2)
+    rest = np.linalg.qr(np.concatenate([tissue[:, :2], turned, np.eye(32)], 1))[0]
+    vectors = np.concatenate([tissue[:, :2], turned, rest[:, 4:32]], 1)
+    values = np.concatenate([[1.0, 1e-2, 1e-5, 0.9e-5], np.full(28, 1e-7)])
+    assert svd.mixed(values, vectors, 2) == 2
+    values[3] = 1e-6  # ten decibels apart: not a mixture, the centroid was right
+    assert svd.mixed(values, vectors, 2) == 0
+    assert svd.mixed(values, np.abs(vectors), 2) == 0 and svd.mixed(values, vectors, 31) == 0
+
+
+@pytest.mark.parametrize("size", [1, 5, 40, 41, 104])
+@pytest.mark.parametrize("side", [8, 9, 50])
+def test_weights_of_blocks_sum_to_one(size: int, side: int) -> None:
+    total = np.zeros(size)
+    for _, cut, weight in svd_blocks._along(slice(0, size), size, side // 2):
+        total[cut] += weight
+    assert np.allclose(total, 1)
+
+
+def test_tissue_that_moves_apart_is_filtered_better_in_blocks() -> None:
+    slow, inside = vessel(32, 1e-3, 0.3, seed=5)
+    values = slow.copy()
+    values[:, 55:], values[:, 110:] = (
+        vessel(32, 10e-3, 0.3, seed=6)[0][:, 55:],
+        vessel(32, -8e-3, 0.3, seed=7)[0][:, 110:],
+    )
+    best = max(contrast(clutter(values, rank=k)[0], inside, ~inside) for k in range(1, 9))
+    found, facts = clutter(values, block=50)
+    assert contrast(found, inside, ~inside) > best + 0.4
+    assert facts["rank_lowest"] < facts["rank_highest"] and facts["blocks"] > 20
+    kept, _ = clutter(values, block=50, keep="tissue")
+    assert np.abs(found + kept - values).max() < 1e-5 * np.abs(values).max()
+
+
+def test_tiles_of_blocks_give_what_the_whole_gives() -> None:
+    values, _ = vessel(12, 4e-3, 0.3)
+    plan = Plan("svd", svd.Options(block=40))
+    parts = [slice(0, 70), slice(70, 133), slice(133, 200)]
+    everything = slice(0, 160)
+    carry = None
+    for part in parts:
+        tile = Tile(values[part], (part, everything), (part, everything), (200, 160))
+        carry = svd.gather(tile, carry, plan)
+    state, rng = svd.settle(carry, plan), np.random.default_rng(0)
+    tiled = [
+        svd.run(Tile(values[p], (p, everything), (p, everything), (200, 160), carry=state), None, plan, rng).values
+        for p in parts
+    ]
+    assert np.abs(np.concatenate(tiled) - clutter(values, block=40)[0]).max() < 1e-5 * np.abs(values).max()
+
+
+def test_the_carotid_gains_by_blocks(shared_data: Callable[[str], Path]) -> None:
+    reader = clarius.open(shared_data("ultrasound/clarius/carotid_iq.raw"))
+    values = reader.read(tuple(slice(0, n) for n in reader.description.shape))
+    out, facts = clutter(values, block=60)
+    assert contrast(out, VESSEL, TISSUE) >= 17.9 and gcnr(out) >= 0.99 and facts["rank"] == 2

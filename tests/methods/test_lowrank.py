@@ -70,6 +70,13 @@ def test_white_noise_of_a_tenth_falls_by_fourteen_decibels_and_zero_identity_and
         assert psnr(scene, poor) < gate
 
 
+def test_a_clean_scene_with_a_flat_field_stays(scene):
+    """A column that is constant in every band is a field of the scene, and no dead detector."""
+    flat = scene.copy()
+    flat[:, 20] = scene[5, 20]
+    assert psnr(flat, denoise(flat).values) > 80
+
+
 def test_noise_that_differs_from_band_to_band_is_found_and_whitened(scene):
     noisy, sigma = phantom.degrade(scene, "2", np.random.default_rng(0))
     _, tile = settle(noisy)

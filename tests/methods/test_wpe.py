@@ -42,6 +42,44 @@ def test_an_autoregressive_echo_is_mostly_removed() -> None:
         assert np.linalg.norm(fault - dry) / np.linalg.norm(dry) > 0.6 * before
 
 
+def textbook(spectra: np.ndarray, options: wpe.Options) -> np.ndarray:
+    """Equations 19 to 26 of the paper, frame by frame in double precision."""
+    bins, channels, frames = spectra.shape
+    out = spectra.astype(np.complex128)
+    for b in range(bins):
+        y = spectra[b].astype(np.complex128)
+        past = np.zeros((options.taps * channels, frames), np.complex128)
+        for k in range(options.taps):
+            shift = options.delay + k
+            past[k * channels : (k + 1) * channels, shift:] = y[:, : frames - shift]
+        for _ in range(options.iterations):
+            power = np.mean(np.abs(out[b]) ** 2, axis=0)
+            power = np.maximum(power, wpe.FLOOR * power.max())
+            r = sum(np.outer(p, p.conj()) / w for p, w in zip(past.T, power, strict=True))
+            c = sum(np.outer(p, v.conj()) / w for p, v, w in zip(past.T, y.T, power, strict=True))
+            r += wpe.LOADING * np.trace(r).real / len(r) * np.eye(len(r))
+            out[b] = y - np.linalg.solve(r, c).conj().T @ past
+    return out
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_filter_is_that_of_the_equations(channels: int) -> None:
+    rng = np.random.default_rng(5)
+    options = wpe.Options(taps=4, delay=2)
+    shape = (3, channels, 300)
+    spectra = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(np.complex64)
+    spectra[:, :, 5:] += 0.5 * spectra[:, :, :-5]
+    np.testing.assert_allclose(wpe.wpe(spectra, options), textbook(spectra, options), rtol=0, atol=2e-5)
+
+
+def test_bins_filtered_together_or_one_by_one_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(6)
+    spectra = (rng.standard_normal((9, 2, 200)) + 1j * rng.standard_normal((9, 2, 200))).astype(np.complex64)
+    together = wpe.wpe(spectra, wpe.Options())
+    monkeypatch.setattr(wpe, "TOGETHER", 1)
+    np.testing.assert_allclose(wpe.wpe(spectra, wpe.Options()), together, atol=1e-5)
+
+
 def test_frames_before_the_delay_are_untouched() -> None:
     rng = np.random.default_rng(1)
     spectra = (rng.standard_normal((5, 2, 400)) + 1j * rng.standard_normal((5, 2, 400))).astype(np.complex64)
