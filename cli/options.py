@@ -67,7 +67,7 @@ def output(
     ] = "",
     strict: Annotated[bool, _o("--strict", panel="Output", help="Refuse where there would be a warning.")] = False,
     private: Annotated[
-        bool, _o("--private", panel="Output", help="Keep names and paths out of sidecar and messages.")
+        bool, _o("--private", panel="Output", help="Keep names, ids, dates and paths out of every output and message.")
     ] = False,
     json: Annotated[
         bool, _o("--json", panel="Output", help="One JSON document (a line per file in a batch) on stdout.")
@@ -91,7 +91,7 @@ def made(
     ] = "",
     strict: Annotated[bool, _o("--strict", panel="Output", help="Refuse where there would be a warning.")] = False,
     private: Annotated[
-        bool, _o("--private", panel="Output", help="Keep names and paths out of sidecar and messages.")
+        bool, _o("--private", panel="Output", help="Keep names, ids, dates and paths out of every output and message.")
     ] = False,
     json: Annotated[
         bool, _o("--json", panel="Output", help="One JSON document (a line per file in a batch) on stdout.")

@@ -32,6 +32,6 @@ def request(values: dict[str, Any], field_flags: set[str]) -> Request:
     }
     out = known.pop("out", "") or ""
     if out and out != "-":
-        known |= {"out": Path(out), "out_folder": str(out).endswith(("/", os.sep)) or Path(out).is_dir()}
+        known |= {"out": Path(out), "out_folder": str(out).endswith(("/", os.sep)) and not Path(out).is_dir()}
     rest = {k: str(v) if isinstance(v, Path) else v for k, v in rest.items()}
     return Request(**known, method_options=rest, field_options=own, command=tuple(sys.argv[1:]))

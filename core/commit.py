@@ -66,13 +66,26 @@ class Stage:
         moved = []
         for path in present:
             there = self.target.parent / path.name
-            if there.is_dir():  # a folder cannot be renamed onto a folder that holds files
-                os.replace(there, self.folder / OLD)
-            os.replace(path, there)
+            self._place(path, there, path.name in last)
             moved.append(there)
         shutil.rmtree(self.folder)
         _sync(self.target.parent)
         return moved
+
+    def _place(self, path: Path, there: Path, replaces: bool) -> None:
+        """Rename one file or folder; what came there meanwhile is not replaced unless ``force`` was given."""
+        if there.is_dir():  # a folder cannot be renamed onto a folder that holds files
+            os.replace(there, self.folder / OLD)
+        elif not (self.force or replaces or path.is_dir()):
+            try:
+                os.link(path, there)  # unlike a rename, fails where another run was faster
+            except FileExistsError:
+                if not filecmp.cmp(path, there, shallow=False):
+                    raise OutputError("exists", there, "use --force to replace it") from None
+            except OSError:
+                os.replace(path, there)  # a file system without links
+            return
+        os.replace(path, there)
 
     def ready(self, last: tuple[str, ...] = ()) -> list[Path]:
         """Return what is staged in the order of publishing; refuse what must not be replaced.

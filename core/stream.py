@@ -215,7 +215,9 @@ def _piece(work: Work, stored: Array, core: Region, window: Region, carry: Any, 
         inner = tiling.crop(mask, core, window)
         invalid = int(inner.size - np.count_nonzero(inner))
         del inner
-        mask = mask.all(-1, keepdims=True)  # a pixel counts whole: a flag for each of its samples is not held
+        mask = np.asarray(
+            mask.all(-1, keepdims=True)
+        )  # a pixel counts whole: a flag for each of its samples is not held
     result = _run(work, values, mask, (core, window), carry, index)
     result = replace(
         result,
@@ -314,7 +316,7 @@ def _kept(work: Work, core: Region, mask: Array | None, shape: tuple[int, ...]) 
     """Return where the source is copied: invalid samples, bad series indices, outside ``--region``."""
     keep = None if mask is None else ~mask
     if keep is not None and work.description.series in work.method.TRAITS.joint:
-        keep = keep.any(-1, keepdims=True)
+        keep = np.asarray(keep.any(-1, keepdims=True))
     if keep is not None and keep.shape != shape and (work.description.bad or work.limit is not None):
         keep = np.broadcast_to(keep, shape).copy()
     if work.description.series and work.description.bad:

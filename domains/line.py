@@ -228,7 +228,7 @@ def run(subject: Subject, declared: Field, planned: Plan, request: Request, repo
         extra.publish()
         stage.publish((last,))
     describe_folder = getattr(find.module_of(kind), "describe_folder", None)
-    if describe_folder and request.out_folder:
+    if describe_folder and request.out is not None and target != request.out:  # -o names a folder
         describe_folder(target, document["pellucid"]["version"])
     return Outcome(target, document, planned.warnings, pictures=extra.pictures)
 

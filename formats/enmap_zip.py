@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 import weakref
@@ -85,8 +86,10 @@ class ZipReader:
             if product is None:
                 raise FormatError(self.path, "zip", "holds no whole product", "download it again")
             self._inner = enmap.EnmapReader(self.path, Path(folder), product, self.key, self.quality)
-        except BaseException:
+        except BaseException as error:
             self._remove()
+            if isinstance(error, FormatError):
+                error.path = self.path  # users know the zip, not where it was unpacked
             raise
         self.description: Description = self._inner.description.with_(format="enmap_zip")
 
@@ -113,5 +116,8 @@ def unpack(path: Path, folder: Path, needed: tuple[str, ...] = NEEDED) -> None:
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
         if isinstance(error, FormatError):
             raise
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            hint = "free some, or set TMPDIR to a larger disk"
+            raise FormatError(path, "zip", "the disk has no space to unpack it", hint) from None
         text = " ".join(str(error).replace(str(folder), "").split())[:200]
         raise FormatError(path, "zip", text or type(error).__name__, "the file is damaged: copy it again") from None

@@ -52,6 +52,8 @@ class Metadata:
     total: int
     size: int
     info: bytes
+
+
 anonymise = sound_private.flac
 
 

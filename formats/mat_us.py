@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ultrasound channel data in MATLAB level 5 files: an array of echoes and a structure of parameters.
+"""Ultrasound channel data in MATLAB files, level 5 and 7.3: an array of echoes and a structure of parameters.
 
 ``RF`` or ``IQ`` of samples x elements (x frames) beside ``param`` with ``fs``, ``fc``, ``pitch`` ..., as MUST and
 PyMUST keep them. The array's bytes are replaced, everything else is carried as it is.
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from pellucid.core.errors import FormatError, UsageError
 from pellucid.core.lazy import np
 from pellucid.core.types import Description, FormatTraits, Reader, Region, Writer
-from pellucid.formats import archive_private, mat, mat5
+from pellucid.formats import archive_private, echoes, hdf5_tree, mat, mat5
 
 if TYPE_CHECKING:
     from pellucid.core.types import Array
 
 FORMAT = FormatTraits(
     name="mat_us",
-    title="MATLAB channel data (.mat, level 5, with param)",
+    title="MATLAB channel data (.mat, level 5 and 7.3, with param)",
     suffixes=(".mat",),
     writes=("splice",),
     keeps="every other variable byte for byte, and whether the array is compressed",
@@ -29,6 +29,7 @@ FORMAT = FormatTraits(
 
 ARRAYS = ("RF", "IQ", "SIG", "RFDATA", "IQDATA")  # names of the echoes in files of MUST
 STRUCTURE = "param"
+OTHER = ("record", "object", "text")  # types that are no real samples: complex ones of 7.3 are records
 LARGEST_PARAM = 1 << 16  # bytes of a structure worth decoding; packed, it may grow a thousandfold
 NAMES = {
     "fs": ("fs_hz", 1.0), "fc": ("fc_hz", 1.0), "c": ("c_m_s", 1.0), "PRF": ("prf_hz", 1.0), "t0": ("t0_s", 1.0),
@@ -40,6 +41,8 @@ anonymise = archive_private.mat
 
 def recognise(head: bytes, name: str) -> float:
     """Return how certain it is: a level 5 file that holds echoes and their parameters."""
+    if hdf5_tree.is_hdf5(head):
+        return 0.97 if _echoes73(hdf5_tree.names(Path(name)), None) else 0.0
     if head[126:128] not in (b"IM", b"MI") or head[124:126] not in (b"\x00\x01", b"\x01\x00"):
         return 0.0
     try:
@@ -59,7 +62,42 @@ def open(path: Path, *, key: str | None = None, **hints: Any) -> Reader:
     FormatError, UsageError
         No such array, or parameters that make no sense.
     """
-    return MatEchoes(Path(path), key)
+    path = Path(path)
+    return _open73(path, key) if mat.is_hdf5(path) else MatEchoes(path, key)
+
+
+def _echoes73(found: hdf5_tree.Names, key: str | None) -> list[str]:
+    """Return the arrays of a 7.3 file that may be echoes; none where there are no parameters beside."""
+    if f"{STRUCTURE}/fs" not in found:
+        return []
+    fits = [n for n, (shape, kind) in found.items() if len(shape) in (2, 3) and "/" not in n and kind not in OTHER]
+    return [n for n in fits if n == key or (key is None and n.upper() in ARRAYS)]
+
+
+def _open73(path: Path, key: str | None) -> Reader:
+    """Open the echoes of a 7.3 file, whose axes are stored in reverse."""
+    found = hdf5_tree.names(path)
+    named = _echoes73(found, key)
+    if not named:
+        have = ", ".join(f"{n} {s[::-1]}" for n, (s, _) in found.items() if len(s) in (2, 3) and "/" not in n) or "none"
+        raise UsageError(f"has no real echoes named {key or 'RF'} beside param", path, f"arrays in it: {have}")
+    shape = found[named[0]][0][::-1]
+    facts: dict[str, Any] = {}
+    for name, (field, factor) in NAMES.items():
+        value = echoes.single(path, f"{STRUCTURE}/{name}") if f"{STRUCTURE}/{name}" in found else None
+        if value is not None:
+            facts[field] = value * factor
+    if "elements" in facts and int(facts["elements"]) != shape[1]:
+        raise FormatError(path, STRUCTURE, f"counts {facts['elements']:.0f} elements, the array {shape[1]}")
+    delays = hdf5_tree.vector(path, f"{STRUCTURE}/TXdelay") if f"{STRUCTURE}/TXdelay" in found else []
+    if delays and max(delays) > min(delays):
+        facts["steered"] = True
+    pitch = facts.get("pitch_mm")
+    made = Description(
+        "mat_us", (), ("time", "element"), "", "channel", spacing=(None, pitch),
+        units=(None, "mm" if pitch else None), acquisition=facts, witnesses={"key": named[0]},
+    )  # fmt: skip
+    return echoes.EchoReader(path, (echoes.Part(named[0], tuple(range(len(shape) - 1, -1, -1))),), made)
 
 
 class MatEchoes:
@@ -147,6 +185,8 @@ def _parameters(path: Path) -> dict[str, Any]:
 
 def splice(path: Path, source: Reader, output: Description) -> Writer:
     """Write the same file with other echoes."""
+    if isinstance(source, echoes.EchoReader):
+        return echoes.splice(path, source, output)
     if not isinstance(source, MatEchoes):
         raise FormatError(path, "format", "is only written from channel data of this kind", "name the output .npy")
     flat: Any = source

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FORMAT = FormatTraits(
     name="pngstack",
     title="Folder of numbered PNGs",
-    suffixes=(),
+    suffixes=(".png",),
     writes=("splice",),
     keeps="names of the frames, every chunk but the pixels, other files of the folder",
 )
@@ -109,6 +109,16 @@ def open(path: Path, **hints: Any) -> StackReader:
     return StackReader(path, made, readers)
 
 
+def anonymise(path: Path) -> None:
+    """Drop texts and times of every frame, and files that are no frames: they may name people."""
+    kept = frames(path)
+    for frame in kept:
+        png.anonymise(frame)
+    for other in sorted(path.iterdir()):
+        if other.is_file() and other not in kept:
+            other.unlink()
+
+
 class StackReader:
     """Grey frames (y, x, frame); each is decoded once and kept."""
 
@@ -135,6 +145,8 @@ def splice(path: Path, source: Reader, output: Description) -> Writer:
     """Write a folder with the same frames of other samples."""
     if not isinstance(source, StackReader):
         raise FormatError(path, "format", "is only written from a folder of PNGs", "name the output .mkv or .npy")
+    if Path(path).suffix:
+        raise FormatError(path, "name", "a stack of PNGs needs a folder", "name the output without a suffix, or .mkv")
     return StackWriter(Path(path), source, output)
 
 

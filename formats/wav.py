@@ -67,6 +67,8 @@ class Wave:
         """How samples lie, or None where they are compressed."""
         name = BY_WIDTH.get((self.tag, self.width))
         return ENCODINGS[name] if name else None
+
+
 anonymise = sound_private.wav
 
 

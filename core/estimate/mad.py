@@ -124,7 +124,8 @@ def correlated_sigma(values: Array, spatial: int = 2, keep: Array | None = None)
 
 def _is_texture(values: Array, keep: Array | None, sigma: float, quiet: float) -> bool:
     """Tell whether details of an image that rise with the stride, to ``quiet`` in quiet blocks, are its texture."""
-    if float(np.quantile(_block_sigmas(values, 2, 8, keep)[0], QUIET)) >= ENDLESS * quiet:
+    wider = _block_sigmas(values, 2, 8, keep)[0]
+    if wider.size >= FEW_BLOCKS and float(np.quantile(wider, QUIET)) >= ENDLESS * quiet:
         return True
     inside = np.abs(values if keep is None else values[keep])
     faint = sigma <= FAINT * float(np.max(inside, initial=0, where=np.isfinite(inside)))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,3 +116,18 @@ def test_settings_come_from_flag_variable_and_file_in_that_order(
     (shell.folder / "pellucid.toml").write_text("treads = 2\n")
     done = shell("mri", "denoise", "a.nii.gz", "--dry-run")
     assert done.returncode == 2 and "did you mean 'threads'?" in done.stderr
+
+
+def test_loops_dead_links_and_pipes_in_a_folder_are_passed_over(shell: Any, volume: Callable[..., Path]) -> None:
+    volume("study/sub/a.nii.gz")
+    study = shell.folder / "study"
+    (study / "round").symlink_to(".")
+    (study / "sub" / "up").symlink_to("../..")
+    (study / "dead.nii").symlink_to("gone.nii")
+    os.mkfifo(study / "pipe.nii")
+    (study / "empty.nii").touch()
+    done = shell("mri", "denoise", "study", "-m", "identity", "-o", "out")
+    assert done.returncode == 0 and "1 of 1 files done" in done.stderr, done.stderr
+    assert (shell.folder / "out" / "sub" / "a_denoised.nii.gz").exists()
+    done = shell("mri", "info", "study/pipe.nii")
+    assert done.returncode == 4 and "is no regular file" in done.stderr

@@ -19,6 +19,75 @@ def cube(folder: Path) -> None:
     np.save(folder / "c.npy", (500 + 50 * rng.standard_normal((20, 18, 12))).astype(np.int16))
 
 
+def series(folder: Path) -> Path:
+    """Write a small DICOM series into a folder of its own; return that folder."""
+    pydicom = pytest.importorskip("pydicom")
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for z in range(5):
+        d = pydicom.dataset.Dataset()
+        d.file_meta = pydicom.dataset.FileMetaDataset()
+        d.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        d.SOPClassUID = d.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+        d.SOPInstanceUID = d.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{z}"
+        d.StudyInstanceUID, d.SeriesInstanceUID, d.Modality = "1.2.1", "1.2.2", "MR"
+        d.ImageType, d.SeriesNumber, d.InstanceNumber, d.EchoTime = ["ORIGINAL", "PRIMARY", "M"], 1, z + 1, 30.0
+        d.SamplesPerPixel, d.PhotometricInterpretation, d.Rows, d.Columns = 1, "MONOCHROME2", 12, 10
+        d.BitsAllocated, d.BitsStored, d.HighBit, d.PixelRepresentation = 16, 16, 15, 0
+        d.PixelSpacing, d.SliceThickness = [2.0, 2.0], 2.0
+        d.ImagePositionPatient, d.ImageOrientationPatient = [0.0, 0.0, 2.0 * z], [1.0, 0, 0, 0, 1.0, 0]
+        d.PixelData = rng.normal(500, 30, (12, 10)).astype(np.uint16).tobytes()
+        d.save_as(folder / f"{z}.dcm", enforce_file_format=True)
+    return folder
+
+
+def held(folder: Path) -> dict[str, bytes]:
+    """Return what a folder holds, at any depth."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-o", "scan"],
+        ["-o", "scan/"],
+        ["-o", "scan/new"],
+        ["-o", "o.nii", "--preview", "scan/1.dcm"],
+        ["-o", "o.nii", "--residual", "scan/r.nii"],
+        ["-o", "o.nii", "--report", "scan/1.dcm"],
+    ],
+)
+def test_nothing_is_written_into_an_input_folder(shell: Any, words: list[str]) -> None:
+    before = held(series(shell.folder / "scan"))
+    done = shell("mri", "denoise", "scan", "-m", "wavelet", "--sigma", 10, *words, "--force")
+    assert done.returncode == 6 and done.stderr.count("\n") == 1, done.stderr
+    assert held(shell.folder / "scan") == before and [p.name for p in shell.folder.iterdir()] == ["scan"]
+
+
+@pytest.mark.parametrize("again", ["out", "out/"])
+def test_an_output_folder_is_met_again_not_written_into(shell: Any, again: str) -> None:
+    series(shell.folder / "scan")
+    words = ["mri", "denoise", "scan", "-m", "identity", "-o"]
+    assert shell(*words, "out").returncode == 0
+    before = held(shell.folder / "out")
+    done = shell(*words, again)
+    assert done.returncode == 6 and "exists" in done.stderr
+    done = shell(*words, again, "--resume")
+    assert done.returncode == 0 and "kept from before" in done.stderr
+    assert held(shell.folder / "out") == before
+    (shell.folder / "out" / "0.dcm").unlink()
+    done = shell(*words, again, "--force")
+    assert done.returncode == 0 and held(shell.folder / "out").keys() == before.keys()
+    (shell.folder / "results").mkdir()
+    assert shell(*words, "results").returncode == 0 and (shell.folder / "results" / "scan_denoised").is_dir()
+
+
+def test_the_folder_one_stands_in_is_denoised_beside_it(shell: Any) -> None:
+    shell.folder = series(shell.folder / "scan")
+    done = shell("mri", "denoise", ".", "-m", "identity")
+    assert done.returncode == 0 and (shell.folder.parent / "scan_denoised").is_dir(), done.stderr
+
+
 @pytest.mark.parametrize("force", [[], ["--force"]])
 @pytest.mark.parametrize(("source", "target"), [("s.img", "s.dat"), ("s.hdr", "s.img"), ("s.img", "s.hdr")])
 def test_no_half_of_an_envi_input_is_replaced(shell: Any, force: list[str], source: str, target: str) -> None:

@@ -60,3 +60,10 @@ def test_a_pipe_that_is_no_sound_is_exit_4(shell: Any) -> None:
 def test_other_fields_cannot_be_piped(shell: Any) -> None:
     done = shell("mri", "denoise", "-")
     assert done.returncode == 2 and "cannot be piped" in done.stderr
+
+
+def test_a_closed_output_is_no_reason_to_fail(shell: Any) -> None:
+    command = [sys.executable, "-m", "pellucid", "list", "formats"]
+    words = ["sh", "-c", '"$@" >&-', "sh", *command]
+    done = subprocess.run(words, cwd=shell.folder, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

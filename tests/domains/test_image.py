@@ -161,6 +161,16 @@ def test_a_clean_photograph_stays_clean(shared_data):
     assert metrics.measure(clean / 255, out, subject.description)["psnr"] > 45
 
 
+def test_a_second_run_on_a_camera_picture_changes_little(shared_data):
+    import imagecodecs
+
+    noisy = imagecodecs.imread(shared_data("natural/cc15/d800_iso3200_2_real.png").read_bytes())
+    y = held(noisy).probe
+    once = run("nlm", y, noise.estimate(held(y)))
+    twice = run("nlm", once, noise.estimate(held(once)))
+    assert np.std(twice - once) < 0.05 * np.std(once - y)
+
+
 def test_a_second_run_changes_little():
     y = held(phantom.simulate(0, "colour", 192).noisy).probe
     once = run("nlm", y, noise.estimate(held(y)))

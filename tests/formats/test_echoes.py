@@ -243,6 +243,35 @@ def test_the_rotating_disk_brings_its_parameters(shared_data: Callable[[str], Pa
         mat_us.open(path, key="nothing")
 
 
+def test_echoes_of_matlab_7_3_are_read_and_replaced(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(-900, 900, (50, 8, 4)).astype("i2")
+    path = tmp_path / "shots.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file.create_dataset("RF", data=values.T, chunks=(1, 8, 50), compression="gzip")
+        file["RF"].attrs["MATLAB_class"] = np.bytes_("int16")
+        for key, value in {"fs": 2e7, "fc": 5e6, "pitch": 3e-4, "Nelements": 8.0, "bandwidth": 60.0}.items():
+            file[f"param/{key}"] = [[value]]
+        file["other"] = np.arange(6.0).reshape(2, 3)
+    data = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM" + path.read_bytes()[128:]
+    path.write_bytes(data)
+    assert find.candidates(path)[0][1] == "mat_us"
+    reader = mat_us.open(path)
+    d = reader.description
+    assert d.shape == (50, 8, 4) and d.axes == ("time", "element", "frame") and d.spacing[1] == pytest.approx(0.3)
+    assert (d.acquisition["fs_hz"], d.acquisition["bandwidth"]) == (2e7, 0.6)
+    assert np.array_equal(reader.read(everything(reader)), values)
+    writer = mat_us.splice(tmp_path / "o.mat", reader, d)
+    writer.write(everything(reader), -values)
+    writer.close()
+    reader.close()
+    again = mat_us.open(tmp_path / "o.mat")
+    assert np.array_equal(again.read(everything(again)), -values)
+    again.close()
+    assert (tmp_path / "o.mat").read_bytes()[:512] == data[:512]
+    with pytest.raises(UsageError, match="arrays in it"):
+        mat_us.open(path, key="nothing")
+
+
 def test_links_out_of_the_file_and_cut_files_end_in_one_line(tmp_path: Path) -> None:
     other = picmus_file(tmp_path / "other.h5")
     with h5py.File(tmp_path / "a.h5", "w") as file:

@@ -289,3 +289,13 @@ def test_masked_pixels_come_back_bit_for_bit_and_teach_nothing(tmp_path):
     outside = cloud[..., 0] == 0
     np.testing.assert_array_equal(outcomes[0][outside], outcomes[1][outside])
     assert (outcomes[0][outside] != values[outside]).mean() > 0.5
+
+
+def test_errors_inside_a_zip_name_the_zip(tmp_path):
+    path = tmp_path / "p.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("A-METADATA.XML", b"<a/>")
+        archive.writestr("A-SPECTRAL_IMAGE.TIF", b"no picture")
+    with pytest.raises(FormatError) as caught:
+        enmap_zip.open(path)
+    assert caught.value.path == path and "pellucid-enmap" not in str(caught.value)

@@ -52,6 +52,15 @@ def test_names_chunks_and_companions_are_kept(tmp_path: Path) -> None:
     assert np.array_equal(second, 255 - CINE[:, :, 11])
 
 
+def test_private_stacks_hold_frames_only(tmp_path: Path) -> None:
+    folder = stack(tmp_path / "cine")
+    (folder / "doe.txt").write_text("Jane Doe")
+    pngstack.anonymise(folder)
+    assert not (folder / "doe.txt").exists() and len(list(folder.iterdir())) == 12
+    made = pngstack.open(folder)
+    assert np.array_equal(made.read(everything(made)), CINE)
+
+
 def test_only_a_cine_is_recognised(tmp_path: Path) -> None:
     assert pngstack.recognise_folder(stack(tmp_path / "cine")) > 0.5
     assert pngstack.recognise_folder(stack(tmp_path / "one", CINE[:, :, :1])) == 0
@@ -85,6 +94,8 @@ def test_the_shell_takes_and_gives_a_folder(tmp_path: Path) -> None:
     folder = stack(tmp_path / "cine")
     words = [sys.executable, "-m", "pellucid", "ultrasound", "denoise", str(folder), "-q", "-m", "identity"]
     subprocess.run(words, check=True, capture_output=True)
+    refused = subprocess.run([*words, "-o", str(tmp_path / "x.png")], capture_output=True, text=True)
+    assert refused.returncode == 2 and "folder" in refused.stderr and not (tmp_path / "x.png").exists()
     made = pngstack.open(tmp_path / "cine_denoised")
     assert np.array_equal(made.read(everything(made)), CINE)
     assert find.candidates(tmp_path / "cine_denoised")[0][1] == "pngstack"
