@@ -15,7 +15,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pellucid.cli.fields import FIELDS
+from pellucid.cli.fields import FIELDS, MORE
 from pellucid.core.errors import FormatError, UsageError
 
 NAMES = frozenset(
@@ -111,15 +111,18 @@ def _own_options(field: str) -> set[str]:
     from pellucid.domains import registry
 
     declared = registry.field(field)
-    modules = [registry.method(n, field) for n in registry.methods_of(declared)]
+    kinds = [registry.method(n, field).Options for seen in registry.sights(field) for n in registry.methods_of(seen)]
+    kinds += [conversion.options for conversion in declared.conversions]
     flags = set(inspect.signature(declared.options).parameters) if declared.options else set()
-    return flags | {name for module in modules for name in module.Options.__dataclass_fields__}
+    return flags | {name for kind in kinds for name in kind.__dataclass_fields__}
 
 
 def default_map(argv: list[str]) -> dict[str, Any]:
     """Return the parser's defaults for the field and verb that are being called."""
     words = [w for w in argv if not w.startswith("-")]
-    if len(words) < 2 or words[0] not in dict(FIELDS) or words[1] not in ("denoise", "estimate", "simulate"):
+    if len(words) < 2 or words[0] not in dict(FIELDS):
+        return {}
+    if words[1] not in ("denoise", "estimate", "simulate", *dict(MORE.get(words[0], ()))):
         return {}
     found = settings(argv, words[0], words[1])
     return {words[0]: {words[1]: {name: value for name, (value, _) in found.items()}}}

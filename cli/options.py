@@ -99,6 +99,9 @@ def made(
     quiet: Annotated[bool, _o("-q", "--quiet", panel="Output", help="No progress, no line on success.")] = False,
     verbose: Annotated[bool, _o("-v", "--verbose", panel="Output", help="Also print the plan.")] = False,
     debug: Annotated[bool, _o("--debug", panel="Output", help="Traceback on errors.")] = False,
+    config: Annotated[
+        Path | None, _o("--config", panel="Output", help="Settings from TOML, or repeat the run of a sidecar.")
+    ] = None,
 ) -> None:
     """Output and messages of verbs that make something else of a file."""
 

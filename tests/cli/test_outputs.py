@@ -93,3 +93,15 @@ def test_python_names_unknown_options() -> None:
 
     with pytest.raises(ValueError, match="there is no option 'sigmma'"):
         pellucid.denoise(np.zeros((8, 8), np.float32), field="image", sigmma=3)
+
+
+def test_a_sidecar_repeats_a_conversion_and_a_task(shell: Any) -> None:
+    assert shell("example", "raw", "-o", "photo.dng").returncode == 0
+    assert shell("raw", "develop", "photo.dng", "--exposure", "0.5", "-o", "one.png").returncode == 0
+    assert shell("raw", "develop", "photo.dng", "--config", "one.png.pellucid.json", "-o", "two.png").returncode == 0
+    assert (shell.folder / "one.png").read_bytes() == (shell.folder / "two.png").read_bytes()
+    assert shell("example", "ultrasound", "-o", "cine.mha").returncode == 0
+    assert shell("ultrasound", "despeckle", "cine.mha", "--strength", "0.9", "-o", "one.mha").returncode == 0
+    words = ("ultrasound", "despeckle", "cine.mha", "--config", "one.mha.pellucid.json", "-o", "two.mha")
+    assert shell(*words).returncode == 0
+    assert (shell.folder / "one.mha").read_bytes() == (shell.folder / "two.mha").read_bytes()
