@@ -7,7 +7,6 @@ TOML tables narrow where a setting holds: top level everywhere, ``[mri]`` in a f
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import os
@@ -99,6 +98,8 @@ def _known(key: str, path: Path, field: str) -> str:
     name = key.replace("-", "_")
     if name in NAMES or name in _own_options(field):
         return name
+    import difflib
+
     near = difflib.get_close_matches(name, sorted(NAMES), 1)
     raise UsageError(
         f"'{key}' is no setting", path, f"did you mean '{near[0]}'?" if near else "names are those of the options"

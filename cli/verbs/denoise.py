@@ -41,7 +41,7 @@ def _doc(field_name: str, declared: Any) -> str:
         return f"""Denoise files of this field.
 
     pellucid {name} denoise FILE
-    pellucid {name} denoise FILE --preview look.png --residual removed{_suffix(declared)}
+    pellucid {name} denoise FILE --preview look.png --residual FILE
 
     Nothing but the samples changes; the input is never touched."""
     return f"""{dict(MORE[name])[verb]}
@@ -65,12 +65,6 @@ def _pipe(field_name: str, values: dict[str, Any], request: Any) -> int:
         raise UsageError("input from a pipe goes to a pipe", hint="use -o -, and redirect")
     pipe.denoise(sys.stdin.buffer, sys.stdout.buffer, declared, request)
     return 0
-
-
-def _suffix(declared: Any) -> str:
-    from pellucid.formats import find
-
-    return str(find.module_of(declared.formats[0]).FORMAT.suffixes[0])
 
 
 def run(field_name: str, values: dict[str, Any], flags: set[str]) -> int:
