@@ -60,6 +60,11 @@ def output(
         Path | None, _o("--report", panel="Output", help="Self-contained HTML page about the run.")
     ] = None,
     out_dtype: Annotated[str, _o("--out-dtype", panel="Output", help="Stored type: same, float32, int16 ...")] = "",
+) -> None:
+    """What is written."""
+
+
+def messages(
     key: Annotated[str, _o("--key", panel="Output", help="Which array of a container (.mat, .npz).")] = "",
     axes: Annotated[str, _o("--axes", panel="Output", help="Names of the axes where the format has none (.npy).")] = "",
     force_kind: Annotated[
@@ -76,7 +81,7 @@ def output(
     verbose: Annotated[bool, _o("-v", "--verbose", panel="Output", help="Also print the plan.")] = False,
     debug: Annotated[bool, _o("--debug", panel="Output", help="Traceback on errors.")] = False,
 ) -> None:
-    """Output and messages."""
+    """How a file is read, and what is said of it."""
 
 
 def made(
@@ -84,26 +89,11 @@ def made(
         str, _o("-o", "--out", help="Output file, or folder for several inputs. Default: beside the input.")
     ] = "",
     force: Annotated[bool, _o("--force", help="Replace an existing output.")] = False,
-    key: Annotated[str, _o("--key", panel="Output", help="Which array of a container (.mat, .npz).")] = "",
-    axes: Annotated[str, _o("--axes", panel="Output", help="Names of the axes where the format has none (.npy).")] = "",
-    force_kind: Annotated[
-        str, _o("--force-kind", panel="Output", help="Say what the file is where it looks like something else.")
-    ] = "",
-    strict: Annotated[bool, _o("--strict", panel="Output", help="Refuse where there would be a warning.")] = False,
-    private: Annotated[
-        bool, _o("--private", panel="Output", help="Keep names, ids, dates and paths out of every output and message.")
-    ] = False,
-    json: Annotated[
-        bool, _o("--json", panel="Output", help="One JSON document (a line per file in a batch) on stdout.")
-    ] = False,
-    quiet: Annotated[bool, _o("-q", "--quiet", panel="Output", help="No progress, no line on success.")] = False,
-    verbose: Annotated[bool, _o("-v", "--verbose", panel="Output", help="Also print the plan.")] = False,
-    debug: Annotated[bool, _o("--debug", panel="Output", help="Traceback on errors.")] = False,
     config: Annotated[
         Path | None, _o("--config", panel="Output", help="Settings from TOML, or repeat the run of a sidecar.")
     ] = None,
 ) -> None:
-    """Output and messages of verbs that make something else of a file."""
+    """What verbs take that make something else of a file."""
 
 
 def compute(

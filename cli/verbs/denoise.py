@@ -21,10 +21,10 @@ def command(field_name: str) -> Callable[..., Any]:
 
     declared = registry.field(field_name)
     conversion = registry.conversion(field_name)
-    shared: list[Callable[..., Any]] = [options.inputs, options.common, options.noise, options.output]
+    shared: list[Callable[..., Any]] = [options.inputs, options.common, options.noise, options.output, options.messages]
     shared += [options.compute, options.batch]
     if conversion is not None:
-        shared = [options.inputs, options.made, options.batch]
+        shared = [options.inputs, options.made, options.messages, options.batch]
     own = [declared.options] if declared.options else []
     taken = {n for part in (*shared, *own) for n in inspect.signature(part, eval_str=True).parameters}
     methods = {name: registry.method(name, declared.name) for name in registry.methods_of(declared)}

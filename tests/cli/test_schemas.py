@@ -93,7 +93,7 @@ def test_the_document_inside_a_bids_sidecar_follows_the_same_schema(shell: Any, 
     scan = volume("sub-01_T1w.nii.gz")
     said(shell("mri", "denoise", scan.name, "--profile", "fast", "-q"))
     beside = json.loads((shell.folder / "sub-01_desc-denoised_T1w.json").read_text(encoding="utf-8"))
-    validator("sidecar").validate(beside["Pellucid"])
+    assert list(validator("sidecar").iter_errors(beside["Pellucid"])) == []
 
 
 def test_a_refused_file_follows_the_info_schema(shell: Any, volume: Callable[..., Path]) -> None:

@@ -37,14 +37,11 @@ def whole(description: Description) -> tuple[slice, ...]:
     return tuple(slice(0, n) for n in description.shape)
 
 
-def test_file(name: str) -> Path:
+def shipped(name: str) -> Path:
     path = Path(pydicom.__file__).parent / "data" / "test_files" / name
     if not path.exists():
         pytest.skip("the test files of pydicom are not installed")
     return path
-
-
-test_file.__test__ = False  # type: ignore[attr-defined]
 
 
 def copy_out(reader: Any, target: Path, values: np.ndarray) -> Path:
@@ -249,7 +246,7 @@ def test_phases_and_field_maps_are_refused_by_their_image_type(
 def test_every_coding_gives_the_same_signed_samples_and_leaves_little_endian(name: str, tmp_path: Path) -> None:
     if name in NEEDS_PLUGIN:
         pytest.importorskip("openjpeg")
-    path = test_file(name)
+    path = shipped(name)
     reader = find.open_file(path)
     values = reader.read(whole(reader.description))
     assert np.array_equal(values[:, :, 0].T, pydicom.dcmread(path).pixel_array) and values.dtype == np.int16
@@ -265,7 +262,7 @@ def test_every_coding_gives_the_same_signed_samples_and_leaves_little_endian(nam
      ("image_dfl.dcm", False)],
 )  # fmt: skip
 def test_scanner_compressions_are_read_and_written_plain(name: str, lossy: bool, tmp_path: Path) -> None:
-    path = test_file(name)
+    path = shipped(name)
     reader = dicom.open(path)
     try:
         values = reader.read(whole(reader.description))
@@ -282,11 +279,11 @@ def test_scanner_compressions_are_read_and_written_plain(name: str, lossy: bool,
 def test_deflated_files_are_not_inflated_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dicom_header, "LARGEST_DEFLATED", 1 << 16)
     with pytest.raises(FormatError, match="inflates to more than"):
-        dicom.open(test_file("image_dfl.dcm"))
+        dicom.open(shipped("image_dfl.dcm"))
 
 
 def test_negative_samples_keep_their_sign_in_few_bits(tmp_path: Path) -> None:
-    path = test_file("MR_small.dcm")
+    path = shipped("MR_small.dcm")
     source = pydicom.dcmread(path)
     source.BitsStored, source.HighBit = 12, 11
     values = np.arange(-2048, 2048, dtype="int16").reshape(64, 64)
@@ -301,7 +298,7 @@ def test_negative_samples_keep_their_sign_in_few_bits(tmp_path: Path) -> None:
 
 
 def test_extremes_are_renewed_only_where_there_were_some(tmp_path: Path) -> None:
-    source = pydicom.dcmread(test_file("MR_small.dcm"))
+    source = pydicom.dcmread(shipped("MR_small.dcm"))
     source.SmallestImagePixelValue, source.LargestImagePixelValue = 1, 2
     source.save_as(tmp_path / "with.dcm")
     reader = dicom.open(tmp_path / "with.dcm")
@@ -362,7 +359,7 @@ def test_long_series_are_gathered_on_disk(series: Path, tmp_path: Path, monkeypa
 
 def test_objects_that_are_no_images_say_what_they_are(tmp_path: Path) -> None:
     for name, words in (("rtplan.dcm", "RT Plan"), ("DICOMDIR", "Media Storage"), ("reportsi.dcm", "SR")):
-        path = test_file(name) if name != "DICOMDIR" else test_file("dicomdirtests") / name
+        path = shipped(name) if name != "DICOMDIR" else shipped("dicomdirtests") / name
         if not path.exists():
             continue
         with pytest.raises(FormatError, match="pixel data: are missing.*") as error:
@@ -371,7 +368,7 @@ def test_objects_that_are_no_images_say_what_they_are(tmp_path: Path) -> None:
 
 
 def test_colours_are_read_as_such_and_refused_by_the_field() -> None:
-    reader = dicom.open(test_file("SC_rgb_rle.dcm"))
+    reader = dicom.open(shipped("SC_rgb_rle.dcm"))
     assert reader.description.kind == "rgb"
     assert any(check(Subject(reader, reader.description)) for check in registry.field("mri").refuse[:1])
 
@@ -384,7 +381,7 @@ def test_ultrasound_is_left_to_its_own_module(shared_data: Data) -> None:
 def test_a_missing_decoder_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     from pydicom.pixels.decoders.base import Decoder
 
-    reader = dicom.open(test_file("MR_small_RLE.dcm"))
+    reader = dicom.open(shipped("MR_small_RLE.dcm"))
     monkeypatch.setattr(Decoder, "is_available", property(lambda self: False))
     with pytest.raises(Missing, match="pip install 'pellucid\\[dicom\\]'") as error:
         reader.read(whole(reader.description))
@@ -422,7 +419,7 @@ def test_truncated_files_end_in_a_worded_error(loose: Path) -> None:
 
 @pytest.mark.parametrize("name", ["MR_small.dcm", "MR_small_RLE.dcm"])
 def test_random_damage_ends_in_a_worded_error_or_a_result(name: str, tmp_path: Path) -> None:
-    data = test_file(name).read_bytes()
+    data = shipped(name).read_bytes()
     rng, path = np.random.default_rng(3), tmp_path / "damaged.dcm"
     for i in range(50):
         damaged = bytearray(data)
@@ -439,7 +436,7 @@ def test_random_damage_ends_in_a_worded_error_or_a_result(name: str, tmp_path: P
 
 def test_claims_of_more_than_the_file_holds_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
     for name in ("MR_small.dcm", "MR_small_RLE.dcm"):
-        source = pydicom.dcmread(test_file(name))
+        source = pydicom.dcmread(shipped(name))
         source.Rows, source.Columns, source.NumberOfFrames = 65000, 65000, 100
         source.save_as(tmp_path / "bomb.dcm")
         with pytest.raises(FormatError):
@@ -447,7 +444,7 @@ def test_claims_of_more_than_the_file_holds_are_refused_before_memory_is_taken(t
 
 
 def test_a_derived_object_drops_what_spoke_of_the_old_one(tmp_path: Path) -> None:
-    source = pydicom.dcmread(test_file("MR_small.dcm"))
+    source = pydicom.dcmread(shipped("MR_small.dcm"))
     source.ExtendedOffsetTable, source.ExtendedOffsetTableLengths = b"\0" * 8, b"\0" * 8
     source.LossyImageCompression, source.LossyImageCompressionRatio = "01", "12.5"
     source.DerivationDescription = "resampled"
